@@ -1,0 +1,135 @@
+"""SMTP replies as values, and every reply that we ever send, by name.
+
+Owns: the shape of a reply, how it becomes octets, the constants.
+Does not own: which reply answers which command (smtp/server.py, inbound), how the
+replies of others are read (smtp/replies.py).
+
+To change what a client is told, change it here: docs and tests read this file.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+LINE_MAX: Final = 512
+"""Octets in one reply line, code and CRLF included. RFC 5321 section 4.5.3.1.5."""
+LINES_MAX: Final = 100
+"""Lines in one reply that we keep of a peer's; more are read and dropped. Large EHLO answers have about 25."""
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """One complete SMTP reply, RFC 5321 section 4.2.
+
+    ``detail`` holds subject and detail of the enhanced status code (RFC 3463
+    section 2). Its class digit is not stored: RFC 2034 section 4 says it equals the
+    first digit of ``code``, so it is derived and the two cannot disagree. None for 3xx
+    replies, the greeting and EHLO. Lines of ``text`` are separated by newlines.
+    """
+
+    code: int
+    detail: tuple[int, int] | None
+    text: str
+
+    @property
+    def is_positive(self) -> bool:
+        return self.code < 400
+
+    @property
+    def is_transient(self) -> bool:
+        """True if the client should try the same thing later (4yz)."""
+        return 400 <= self.code < 500
+
+    @property
+    def is_permanent(self) -> bool:
+        return self.code >= 500
+
+    @property
+    def status(self) -> str:
+        """The enhanced status code, e.g. ``5.1.1``; ``5.0.0`` where none was said (RFC 3463 section 3.1)."""
+        subject, detail = self.detail or (0, 0)
+        return f"{self.code // 100}.{subject}.{detail}"
+
+    def __str__(self) -> str:
+        """The reply in one line, as logs and reports show it."""
+        prefix = f"{self.status} " if self.detail else ""
+        return f"{self.code} {prefix}{self.text}".replace("\n", " / ")
+
+    def to_wire(self) -> bytes:
+        """Return the octets of the reply, the final CRLF included; no line is longer than LINE_MAX."""
+        prefix = f"{self.status} " if self.detail is not None else ""
+        if "\n" not in self.text:
+            return _line(self.code, " ", prefix, self.text)
+        lines = self.text.split("\n")
+        last = len(lines) - 1
+        return b"".join(
+            _line(self.code, " " if number == last else "-", prefix, line) for number, line in enumerate(lines)
+        )
+
+    def with_text(self, text: str) -> Reply:
+        """Return the same verdict in other words."""
+        return Reply(self.code, self.detail, text)
+
+
+def _line(code: int, separator: str, prefix: str, text: str) -> bytes:
+    # Text may quote what a client sent. CR, LF and NUL must not break out of the line; UTF-8 is for SMTPUTF8 clients
+    # only (RFC 6531 section 3.7.4.1), and a question mark serves everybody.
+    line = f"{code}{separator}{prefix}{text}".encode("ascii", "replace").translate(_CONTROLS_SHOWN)
+    return line[: LINE_MAX - 2] + b"\r\n"
+
+
+_CONTROLS_SHOWN: Final = bytes(octet if 32 <= octet < 127 else ord("?") for octet in range(256))
+
+# --- positive --------------------------------------------------------------------------------------
+OK: Final = Reply(250, (0, 0), "Ok")
+SENDER_OK: Final = Reply(250, (1, 0), "Sender ok")
+RECIPIENT_OK: Final = Reply(250, (1, 5), "Recipient ok")
+QUEUED: Final = Reply(250, (6, 0), "Queued")
+READY_FOR_DATA: Final = Reply(354, None, "End data with <CR><LF>.<CR><LF>")
+READY_FOR_TLS: Final = Reply(220, (0, 0), "Ready to start TLS")
+BYE: Final = Reply(221, (0, 0), "Bye")
+CANNOT_VERIFY: Final = Reply(252, (5, 2), "Cannot verify the user, but will take mail and try to deliver it")
+HELP: Final = Reply(214, (0, 0), "This is Postroad, an SMTP relay. See RFC 5321")
+
+# --- the client's commands are wrong -----------------------------------------------------------------
+UNKNOWN_COMMAND: Final = Reply(500, (5, 2), "Command not recognised")
+LINE_TOO_LONG: Final = Reply(500, (5, 6), "Line too long")
+BAD_SYNTAX: Final = Reply(501, (5, 4), "Syntax error in parameters")
+BAD_ADDRESS: Final = Reply(501, (1, 3), "Bad address syntax")
+BAD_SENDER_ADDRESS: Final = Reply(501, (1, 7), "Bad sender address syntax")
+BAD_DOMAIN_NAME: Final = Reply(501, (5, 2), "EHLO needs a domain name or an address literal")
+NOT_SUPPORTED: Final = Reply(502, (5, 1), "Command not supported")
+BAD_SEQUENCE: Final = Reply(503, (5, 1), "Command out of sequence")
+NO_VALID_RECIPIENTS: Final = Reply(554, (5, 1), "No valid recipients")
+UNKNOWN_PARAMETER: Final = Reply(555, (5, 4), "Parameter not recognised or not supported")
+NEEDS_SMTPUTF8: Final = Reply(553, (6, 7), "A non-ASCII address needs SMTPUTF8 in MAIL")
+NUL_IN_COMMAND: Final = Reply(500, (5, 2), "A command must not contain NUL")
+TLS_ALREADY: Final = Reply(503, (5, 1), "TLS is already active")
+TLS_NOT_AVAILABLE: Final = Reply(454, (7, 0), "TLS is not available now")
+TLS_FIRST: Final = Reply(530, (7, 0), "Must issue a STARTTLS command first")
+AUTH_NOT_OFFERED: Final = Reply(503, (5, 1), "AUTH is not offered here")
+# 521 and close. RFC 5321 section 3.8 names 421 for a close, but a 4yz would have the same broken
+# message come back for days.
+BARE_NEWLINE: Final = Reply(521, (5, 2), "Bare CR or LF refused, see RFC 5321 section 2.3.8")
+OCTETS_BEFORE_TLS: Final = Reply(554, (5, 1), "Octets sent before TLS was ready")
+CHUNK_TOO_EARLY: Final = Reply(503, (5, 1), "BDAT needs MAIL and RCPT first")
+BINARY_NEEDS_BDAT: Final = Reply(503, (6, 1), "BODY=BINARYMIME needs BDAT, not DATA")
+
+# --- the message or its envelope is not wanted -------------------------------------------------------------
+TOO_BIG: Final = Reply(552, (3, 4), "Message is larger than this server takes")
+TOO_MANY_RECIPIENTS: Final = Reply(452, (5, 3), "Too many recipients in one transaction")
+RELAY_DENIED: Final = Reply(550, (7, 1), "Relaying denied: this server is not responsible for that domain")
+AUTH_REQUIRED: Final = Reply(530, (7, 0), "Authentication required")
+NOT_HERE: Final = Reply(550, (1, 2), "That domain is not delivered here")
+LOOP: Final = Reply(554, (4, 6), "Too many hops: the message loops")
+
+# --- later, perhaps --------------------------------------------------------------------------------
+LOCAL_TROUBLE: Final = Reply(451, (3, 0), "Local trouble, try again later")
+DISK_FULL: Final = Reply(452, (3, 1), "Not enough disk space now, try again later")
+TOO_MANY_ERRORS: Final = Reply(421, (7, 0), "Too many errors, closing")
+TOO_MANY_CONNECTIONS: Final = Reply(421, (7, 0), "Too many connections, try again later")
+TOO_MUCH_MAIL: Final = Reply(450, (7, 1), "Too many messages in too short a time, try again later")
+IDLE_TOO_LONG: Final = Reply(421, (4, 2), "Waited too long for you, closing")
+SHUTTING_DOWN: Final = Reply(421, (3, 2), "Shutting down, try again later")
+SESSION_TROUBLE: Final = Reply(421, (3, 0), "Local trouble, closing")
