@@ -10,13 +10,15 @@ the spool or a thread in any other way.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, MutableSequence, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import msgspec
 
 from postroad.core.facts import AnyFact
+
+if TYPE_CHECKING:
+    import asyncio  # for the name of Future alone: this floor runs without an event loop
 
 T = TypeVar("T")
 
