@@ -222,6 +222,9 @@ class Spool(Protocol):
             SpoolRefused: not taken, nothing of it remains.
         """
 
+    def refusing(self) -> Why | None:
+        """Return why a put would be refused now, or None. From memory: asked at every MAIL."""
+
     def on_kept(self, listener: Callable[[QueuedMessage], bool]) -> None:
         """Call ``listener`` on the loop for each message that has become durable, with its content if that is small.
 
@@ -231,6 +234,12 @@ class Spool(Protocol):
     # --- out ---
     def due_domains(self, now: float, limit: int) -> Sequence[str]:
         """Return domains with unclaimed deliveries due, the longest due first. From memory."""
+
+    def pause(self, domain: str, until: float) -> None:
+        """Leave the domain out of ``due_domains`` and ``next_due_at`` until then (a time past: not any more).
+
+        For a destination that is down or has all it can take. In memory; flush and release end it.
+        """
 
     def next_due_at(self) -> float | None:
         """Return when the next unclaimed delivery is due (seconds since the epoch), or None. From memory."""
@@ -264,11 +273,14 @@ class Spool(Protocol):
     async def claim_report(self, message: MessageId) -> QueuedMessage | None:
         """Claim all deliveries of the message whose report is due. None if there are none (any more)."""
 
-    async def aged(self, after: MessageId, before: MessageId, limit: int) -> tuple[Sequence[QueuedMessage], MessageId]:
-        """Claim unclaimed DUE deliveries, not yet warned, of messages with after < id < before, oldest first.
+    async def aged(
+        self, after: MessageId, before: MessageId, limit: int, *, unwarned: bool
+    ) -> tuple[Sequence[QueuedMessage], MessageId | None]:
+        """Claim unclaimed DUE deliveries of messages with after < id < before, oldest first, due or not.
 
-        Returns them and the id up to which has been looked. For expiry and delay reports of
-        mail whose destination is not even tried.
+        ``unwarned``: only those not warned yet. Looks at ``limit`` rows at most; returns what it claimed, and the id up
+        to which it has looked, or None at the end. For expiry and delay reports of mail that waits,
+        also for a destination that is not even tried.
         """
 
     # --- steering ---
