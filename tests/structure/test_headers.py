@@ -92,7 +92,8 @@ def banned_names(path: Path, tree: ast.Module) -> list[str]:
     named = [path.stem, *(part for part in path.relative_to(SOURCE).parts[:-1])] if path.is_relative_to(SOURCE) else []
     named += [node.name for node in functions(tree)]
     named += [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    named += [argument.arg for node in ast.walk(tree) if isinstance(node, ast.arguments) for argument in node.args]
+    ours = [node for node in functions(tree) if not node.name.startswith("__get_")]  # pydantic names those arguments
+    named += [argument.arg for node in ours for argument in node.args.args]
     return [f"{name}: {BANNED_WORDS[word]}" for name in named for word in words(name) & BANNED_WORDS.keys()]
 
 
