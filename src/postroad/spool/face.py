@@ -132,6 +132,8 @@ class Ruling(msgspec.Struct, frozen=True, array_like=True):
     """None: it has ended. outcome.Dropped then leaves a durable drop row."""
     due_at: float = 0.0
     """For DUE: when to try again."""
+    warned: bool = False
+    """For DUE: a delay report was made, or must not be made. No attempt is counted, ``last`` stays as it was."""
 
 
 class ContentReader(Protocol):
@@ -215,8 +217,7 @@ class Spool(Protocol):
         """Keep a message. On return it is durable and may be claimed.
 
         ``replaces``: rulings of other messages that become true in the same transaction
-        (a report takes the place of the deliveries it tells of; a delay report marks them warned: a
-        ruling with next=DUE and an unchanged due_at).
+        (a report takes the place of the deliveries it tells of; a delay report marks them warned).
 
         Raises:
             SpoolRefused: not taken, nothing of it remains.
