@@ -162,6 +162,11 @@ class SocketStream(asyncio.Protocol):
         state = self._lost or ("closing" if self._closing else "ended" if self._ended else self.tls or "open")
         return f"<SocketStream {self.peer} port {self.peer_port}: {state}>"
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor, or -1 when it is gone."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
     # --- the face ---
 
     @property

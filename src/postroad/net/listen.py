@@ -1,0 +1,191 @@
+"""Accepts connections: each becomes a stream and a task that serves it.
+
+Owns: the accept loop, its pauses (descriptors or sessions used up), healing, the drain. Does not own: opening the
+socket (net/sockets.py), limits of clients and what is said (inbound).
+
+Connections are accepted by the event loop's own server, a fifth cheaper than a loop of ours. uvloop has two habits that
+must not be relied on: without descriptors it takes connections and drops them in silence, and after any other error of
+accept(2) it closes the listener in silence. So we pause before descriptors run out, and look every WATCH_EVERY
+seconds whether the kernel still listens. To pause, the loop's server is closed; the socket stays open in our hands, and
+clients wait in its backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+from postroad.core.faces import Clock, Outlet
+from postroad.core.facts import Trouble
+from postroad.core.units import SECOND
+from postroad.net.sockets import BACKLOG, name_of
+from postroad.net.stream import SocketStream
+
+FILES_SPARE: Final = 64
+"""Descriptors kept free for what is under way: body files, deliveries, the log."""
+WATCH_EVERY: Final = 2 * SECOND
+"""Seconds between two looks whether the listener lives, or may go on after a pause."""
+RESUME_BELOW: Final = 0.9
+"""Share of ``connections_max`` below which a pause ends."""
+
+Serve = Callable[[SocketStream], Coroutine[object, object, None]]
+
+
+class Listening:
+    """One listening socket. ``serve`` runs as a task for each connection; whatever it leaves open is closed."""
+
+    def __init__(
+        self, sock: socket.socket, serve: Serve, *, connections_max: int, outlet: Outlet, clock: Clock
+    ) -> None:
+        self.name = name_of(sock)
+        self._sock = sock
+        self._serve = serve
+        self._connections_max = connections_max
+        self._outlet = outlet
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._served: socket.socket | None = None  # the duplicate that the loop's server holds
+        self._watcher: asyncio.Task[None] | None = None
+        self._paused = ""  # why
+        self._inode = os.stat(sock.getsockname()).st_ino if sock.family == socket.AF_UNIX else 0
+
+    @property
+    def connections(self) -> int:
+        """Connections being served."""
+        return len(self._tasks)
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        await self._accept()
+        self._watcher = self._loop.create_task(self._watch())
+
+    async def drain(self) -> None:
+        """Accept what already waits, then listen no more. Connections go on; ``wait_idle`` waits for them."""
+        if self._sock.fileno() < 0:
+            return
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._stop_accepting()
+        while True:
+            try:
+                accepted, _ = self._sock.accept()
+            except OSError:  # none left (BlockingIOError), or nothing that could be done about it now
+                break
+            accepted.setblocking(False)
+            await self._loop.connect_accepted_socket(self._new_stream, accepted)
+        self._remove_file()
+        self._sock.close()
+
+    async def wait_idle(self) -> None:
+        """Return when no connection is served any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Stop listening, cancel what still runs, and wait for its end."""
+        await self.drain()
+        for task in self._tasks:
+            task.cancel()
+        await self.wait_idle()
+
+    # --- accepting ---
+
+    async def _accept(self) -> None:
+        self._served = self._sock.dup()
+        if self._sock.family == socket.AF_UNIX:
+            self._server = await self._loop.create_unix_server(self._new_stream, sock=self._served, backlog=BACKLOG)
+        else:
+            self._server = await self._loop.create_server(self._new_stream, sock=self._served, backlog=BACKLOG)
+
+    def _stop_accepting(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _new_stream(self) -> SocketStream:
+        return SocketStream(self._loop, self._on_stream)
+
+    def _on_stream(self, stream: SocketStream) -> None:
+        task = self._loop.create_task(self._run(stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+        if not self._paused and self._server is not None:
+            if len(self._tasks) >= self._connections_max:
+                self._pause(f"{len(self._tasks)} connections are open")
+            elif stream.fileno() >= _files_max() - FILES_SPARE:
+                self._pause(f"file descriptors are used up ({_files_max()}, see [process] file_limit)")
+
+    async def _run(self, stream: SocketStream) -> None:
+        try:
+            await self._serve(stream)
+        finally:
+            stream.close()
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": f"a connection of {self.name} broke", "exception": error})
+
+    # --- pauses ---
+
+    def _pause(self, why: str) -> None:
+        """Leave further clients in the backlog for a while."""
+        self._paused = why
+        self._stop_accepting()
+        self._tell(why)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            try:
+                await self._look_after()
+            except OSError as error:  # no descriptor or no memory for the server itself: again at the next look
+                self._stop_accepting()
+                if not self._paused:
+                    self._pause(str(error))
+
+    async def _look_after(self) -> None:
+        if self._paused:
+            if len(self._tasks) < self._connections_max * RESUME_BELOW and _files_free(self._sock):
+                await self._accept()
+                self._tell(self._paused, over=True)
+                self._paused = ""
+        elif self._served is None or self._served.fileno() < 0 or not _listens(self._sock):
+            self._stop_accepting()
+            self._tell("the listener had closed")
+            self._sock.listen(BACKLOG)
+            await self._accept()
+            self._tell("the listener had closed", over=True)
+
+    def _tell(self, why: str, *, over: bool = False) -> None:
+        self._outlet.emit(Trouble(at=self._clock.now(), what="accept", why=f"{self.name}: {why}", over=over))
+
+    def _remove_file(self) -> None:
+        """Unlink the Unix socket, if it is still ours and not a successor's."""
+        if self._inode:
+            path = self._sock.getsockname()
+            try:
+                if os.stat(path).st_ino == self._inode:
+                    os.unlink(path)
+            except OSError:
+                pass  # gone already, or the directory is no longer ours to write: nobody answers there
+
+
+def _files_max() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _files_free(sock: socket.socket) -> bool:
+    """True if there are descriptors again, with as many to spare as would begin a pause."""
+    with sock.dup() as lowest:  # the kernel gives the lowest that is free
+        return lowest.fileno() < _files_max() - 2 * FILES_SPARE
+
+
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
