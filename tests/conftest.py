@@ -20,6 +20,10 @@ settings.register_profile("ci", parent=settings.get_profile("home"), derandomize
 settings.load_profile("ci" if os.environ.get("CI", "").lower() == "true" else "home")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes seconds; left out by make check, never by make test")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what stands in tests/world; as somebody who may not mount or install, skip it (tools/test.py tells)."""
     for item in items:

@@ -123,11 +123,11 @@ def run_checks(total: Sum) -> None:
         total.add_check(name, is_good=status == 0)
 
 
-def run_group(name: str, total: Sum) -> None:
+def run_group(name: str, total: Sum, *options: str) -> None:
     print(f"\n--- tests/{name}", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        command = [sys.executable, "-m", "pytest", f"tests/{name}", f"--junit-xml={report}"]
+        command = [sys.executable, "-m", "pytest", f"tests/{name}", f"--junit-xml={report}", *options]
         total.add_group(name, run(command, GROUP_TIMEOUT.get(name, GROUP_TIMEOUT_DEFAULT)), report)
 
 
@@ -161,8 +161,11 @@ def run_soak(total: Sum) -> int:
 
 def main(arguments: list[str]) -> int:
     total = Sum()
+    options: list[str] = []
     if arguments == ["soak"]:
         return run_soak(total)
+    if arguments == ["--quick"]:
+        options = ["-m", "not slow"]
     if arguments in ([], ["--quick"]):
         run_checks(total)
         names = QUICK + [name for name in OPTIONAL if (ROOT / "tests" / name).is_dir()]
@@ -173,7 +176,7 @@ def main(arguments: list[str]) -> int:
         return 2
     for name in names:
         if name != "world":
-            run_group(name, total)
+            run_group(name, total, *options)
     if not arguments or "world" in names:
         run_world(total)
     return total.close()
