@@ -1,0 +1,104 @@
+"""Collects the content of one message as it comes in: in memory while small, then into a file.
+
+Owns: where incoming content lives until it is put, the trace field before it, the fix-ups of a
+submission. Does not own: dot-stuffing and size limits (smtp), durability (spool).
+
+Memory is bounded whatever the message: at most ``file_above`` octets, or the header up to
+HEADER_MAX, then what the body writer lets wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from postroad.core.units import KIB
+from postroad.spool.face import BodyWriter, Content, SpoolRefused
+
+HEADER_MAX: Final = 256 * KIB
+"""Octets of header that are looked at (hops counted, a submission mended). Real headers have under 20 KiB;
+what comes after this is carried unread, never refused."""
+
+
+class ContentCollector:
+    """Takes content in pieces and makes one ``spool.face.Content`` of it.
+
+    ``head`` is called once with the first octets, as far as they hold the header (all of the content if that is
+    small), and returns what to keep in their place.
+    """
+
+    __slots__ = ("_begin_file", "_file_above", "_head", "_head_done", "_held", "_parts", "_refusal", "_writer", "size")
+
+    def __init__(
+        self, head: Callable[[bytes], bytes], begin_file: Callable[[], BodyWriter], *, file_above: int
+    ) -> None:
+        self._head = head
+        self._begin_file = begin_file
+        self._file_above = file_above
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._head_done = False
+        self._writer: BodyWriter | None = None
+        self._refusal: SpoolRefused | None = None
+        self.size = 0
+        """Octets taken, what ``head`` added not counted."""
+
+    async def take(self, octets: bytes) -> None:
+        """Take more. A disk that refuses is remembered and raised by ``finish``: the client must send its dot first."""
+        self.size += len(octets)
+        if self._refusal is not None:
+            return
+        self._parts.append(octets)
+        self._held += len(octets)
+        if self._held > self._file_above:
+            await self._write_out()
+
+    async def _write_out(self) -> None:
+        held = b"".join(self._parts)
+        if not self._head_done:
+            if len(held) < HEADER_MAX and b"\r\n\r\n" not in held and not held.startswith(b"\r\n"):
+                self._parts = [held]
+                return  # the header is not whole yet
+            held = self._make_head(held)
+        self._parts.clear()
+        self._held = 0
+        try:
+            if self._writer is None:
+                self._writer = self._begin_file()
+            await self._writer.write(held)
+        except SpoolRefused as refusal:
+            self._refusal = refusal
+            await self.discard()
+
+    def _make_head(self, held: bytes) -> bytes:
+        self._head_done = True
+        return self._head(held)
+
+    def complete_head(self) -> None:
+        """All octets are here: make the head now if the content was too small to need it before."""
+        if not self._head_done:
+            self._parts = [self._make_head(b"".join(self._parts))]
+
+    async def finish(self) -> Content:
+        """Return the content, durable on disk if it is in a file.
+
+        Raises:
+            SpoolRefused: the disk did not take it.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        self.complete_head()
+        if self._writer is None:
+            return self._parts[0]
+        if self._parts:
+            await self._writer.write(b"".join(self._parts))
+            self._parts.clear()
+        writer, self._writer = self._writer, None
+        return await writer.finish()
+
+    async def discard(self) -> None:
+        """Forget everything, also on disk."""
+        self._parts.clear()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.discard()
