@@ -109,11 +109,17 @@ TLS_ALREADY: Final = Reply(503, (5, 1), "TLS is already active")
 TLS_NOT_AVAILABLE: Final = Reply(454, (7, 0), "TLS is not available now")
 TLS_FIRST: Final = Reply(530, (7, 0), "Must issue a STARTTLS command first")
 AUTH_NOT_OFFERED: Final = Reply(503, (5, 1), "AUTH is not offered here")
+UNKNOWN_MECHANISM: Final = Reply(504, (5, 4), "Authentication mechanism not offered")
+BAD_BASE64: Final = Reply(501, (5, 2), "Cannot decode that as base64")
+AUTH_CANCELLED: Final = Reply(501, (7, 0), "Authentication cancelled")
 # 521 and close. RFC 5321 section 3.8 names 421 for a close, but a 4yz would have the same broken
 # message come back for days.
 BARE_NEWLINE: Final = Reply(521, (5, 2), "Bare CR or LF refused, see RFC 5321 section 2.3.8")
 OCTETS_BEFORE_TLS: Final = Reply(554, (5, 1), "Octets sent before TLS was ready")
 CHUNK_TOO_EARLY: Final = Reply(503, (5, 1), "BDAT needs MAIL and RCPT first")
+CHUNK_AFTER_FAILURE: Final = Reply(503, (5, 1), "A chunk of this message was refused, send RSET")
+# 521 and close, as Postfix does: how many octets follow is not known.
+BAD_CHUNK_SIZE: Final = Reply(521, (5, 4), "BDAT needs a size and perhaps LAST")
 BINARY_NEEDS_BDAT: Final = Reply(503, (6, 1), "BODY=BINARYMIME needs BDAT, not DATA")
 
 # --- the message or its envelope is not wanted -------------------------------------------------------------
@@ -123,6 +129,8 @@ RELAY_DENIED: Final = Reply(550, (7, 1), "Relaying denied: this server is not re
 AUTH_REQUIRED: Final = Reply(530, (7, 0), "Authentication required")
 NOT_HERE: Final = Reply(550, (1, 2), "That domain is not delivered here")
 LOOP: Final = Reply(554, (4, 6), "Too many hops: the message loops")
+# Never on the wire: the outcome of `postroad queue bounce`, told in the report.
+RETURNED_BY_HAND: Final = Reply(550, (0, 0), "Returned to the sender by the administrator of this relay")
 
 # --- later, perhaps --------------------------------------------------------------------------------
 LOCAL_TROUBLE: Final = Reply(451, (3, 0), "Local trouble, try again later")
