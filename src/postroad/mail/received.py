@@ -58,7 +58,7 @@ def format_received(
 ) -> bytes:
     """Return our trace field for one message, folded, the final CRLF included.
 
-    ``for`` names the recipient only where there is one: several would tell each of the others (RFC 5321 section 7.6).
+    ``for`` names the recipient only where there is one: several would tell each of the others (RFC 5321 section 7.2).
 
     Args:
         hostname: ours, from the settings.
