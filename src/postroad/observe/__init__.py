@@ -1,0 +1,5 @@
+"""How facts become visible: log lines now; metrics, traces and stored facts beside them.
+
+Owns: taking facts from whoever emits them, in batches, and handing them to subscribers. Does not own: what a fact
+holds (core/facts.py). All that is shown comes from the same values, so no two views can disagree.
+"""
