@@ -9,6 +9,7 @@ To change what a client is told, change it here: docs and tests read this file.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -58,18 +59,20 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
 
     def to_wire(self) -> bytes:
         """Return the octets of the reply, the final CRLF included; no line is longer than LINE_MAX."""
-        prefix = f"{self.status} " if self.detail is not None else ""
-        if "\n" not in self.text:
-            return _line(self.code, " ", prefix, self.text)
-        lines = self.text.split("\n")
-        last = len(lines) - 1
-        return b"".join(
-            _line(self.code, " " if number == last else "-", prefix, line) for number, line in enumerate(lines)
-        )
+        return _wire(self)
 
     def with_text(self, text: str) -> Reply:
         """Return the same verdict in other words."""
         return Reply(self.code, self.detail, text)
+
+
+@lru_cache(maxsize=512)
+def _wire(reply: Reply) -> bytes:
+    # Nearly all replies are one of the constants below or an answer to EHLO, said again and again.
+    prefix = f"{reply.status} " if reply.detail is not None else ""
+    *first, last = reply.text.split("\n")
+    lines = [_line(reply.code, "-", prefix, line) for line in first]
+    return b"".join((*lines, _line(reply.code, " ", prefix, last)))
 
 
 def _line(code: int, separator: str, prefix: str, text: str) -> bytes:
