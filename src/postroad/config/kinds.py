@@ -12,7 +12,7 @@ a key or table, `NotYet(...)` of a value.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Final
 
@@ -70,15 +70,18 @@ def setting(
     most: float | None = None,
     later: str = "",
     example: str = "",
+    varies: str = "",
     alias: str | None = None,
 ) -> Any:
     """One line of the model.
 
     ``meaning`` is a sentence for the reference page; ``unit`` of a plain number;
-    ``least`` and ``most`` in seconds, octets or ``unit``; ``example`` as written in TOML, for what has
-    no default worth showing; ``alias`` where the key is a word of Python.
+    ``least`` and ``most`` in seconds, octets or ``unit``; ``example`` as written in TOML, for
+    what has no default worth showing; ``varies`` says what the default is where that is no
+    one value; ``alias`` where the key is a word of Python.
     """
-    extra: dict[str, Any] = {"unit": unit, "later": later, "example": example, "least": least, "most": most}
+    extra: dict[str, Any] = {"unit": unit, "later": later, "example": example, "varies": varies}
+    extra |= {"least": least, "most": most}
     return Field(default, description=meaning, ge=least, le=most, alias=alias, json_schema_extra=extra)
 
 
@@ -197,6 +200,10 @@ def _shown_or_empty(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _shown_address(hop: Smtp | Lmtp) -> str:
+    return str(replace(hop, next_hop=None))
+
+
 def _one_or_more(raw: Any) -> Any:
     return raw if isinstance(raw, (tuple, list)) else (raw,)
 
@@ -238,7 +245,9 @@ OptionalDomainPattern = Annotated[
     Pattern | None,
     Kind("pattern", _or_empty(parse_domain_pattern, None), (Pattern, _NONE), "*.example.org", _shown_or_empty),
 ]
-NextHopAddress = Annotated[Smtp | Lmtp, Kind("next hop", parse_next_hop, (Smtp, Lmtp), "smtp://smtp.example.org:587")]
+NextHopAddress = Annotated[
+    Smtp | Lmtp, Kind("next hop", parse_next_hop, (Smtp, Lmtp), "smtp://smtp.example.org:587", _shown_address)
+]
 ViaValue = Annotated[
     Via,  # or, until Settings looks it up, a NextHopName
     Kind("next hop", parse_via, (*VIA_TYPES, NextHopName), "mx", anchor=anchor_via, otherwise=_SHARES),

@@ -57,7 +57,7 @@ class Names(Table):
 
 
 class Listener(Table):
-    """One socket on which mail comes in."""
+    """One socket on which mail comes in. Without any: 127.0.0.1:2525, role submission."""
 
     address: ListenAddress = setting(..., "Where to listen.", example='"0.0.0.0:25"')
     name: str = setting("", "What logs and facts call it; empty: its address.", example='"outside"')
@@ -116,10 +116,14 @@ class Certificate(Table):
     """One certificate and its key."""
 
     names: tuple[str, ...] = setting(
-        (), "Names it is used for (SNI), lower case or *.domain; the first certificate is the default."
+        (),
+        'Names it is used for (SNI), "*.example.org" for all directly below; the first certificate is the default.',
+        example='["relay.example.org"]',
     )
-    certificate: FilePath = setting(..., "PEM file, chain included; read again when it changes.")
-    private_key: FilePath = setting(..., "PEM file with the private key.")
+    certificate: FilePath = setting(
+        ..., "PEM file, chain included; read again when it changes.", example='"tls/fullchain.pem"'
+    )
+    private_key: FilePath = setting(..., "PEM file with the private key.", example='"tls/key.pem"')
 
     @field_validator("names", mode="after")
     @classmethod

@@ -4,7 +4,7 @@ Owns: the search for the file, the defaults that depend on it, the sandbox, join
 files, and turning each finding into a SettingError with file, line and key. Does not
 own: what is right (model.py and its parsers). The only file of this package that
 reads files; the environment and the host name are arguments.
-Search order and sandbox are the contract of the command line: docs/reference/cli.md.
+Search order and sandbox are part of the command line contract: change them together.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from contextlib import suppress
 from typing import Final
 
 from postroad.config.errors import KeyPath
@@ -30,9 +31,17 @@ _SCALAR: Final = re.compile(r"[^,\]}#\n]+")
 def locate(text: str) -> dict[KeyPath, int]:
     """Return the line (from 1) of every key and array element of a valid TOML text.
 
-    A table that is only implied (``a`` in ``[a.b]``) stands where it is first named.
+    A table that is only implied (``a`` in ``[a.b]``) stands where it is first named. Where a later TOML than
+    ours is written, the lines end at what we cannot follow.
     """
-    return _Scanner(text).scan()
+    scanner = _Scanner(text)
+    with suppress(_LostError):
+        scanner.scan()
+    return scanner.lines
+
+
+class _LostError(Exception):
+    """The text is not what we take it for."""
 
 
 class _Scanner:
@@ -41,19 +50,18 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self._text = text.replace("\r\n", "\n")
         self._at = 0
-        self._lines: dict[KeyPath, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self._counted_to = 0
         self._line = 1
         self._arrays: dict[KeyPath, int] = {}  # [[name]] -> tables so far
 
-    def scan(self) -> dict[KeyPath, int]:
+    def scan(self) -> None:
         table: KeyPath = ()
         while self._skip(_BLANK):
             if self._text.startswith("[", self._at):
                 table = self._header()
             else:
                 self._pair(table)
-        return self._lines
 
     def _header(self) -> KeyPath:
         is_array = self._text.startswith("[[", self._at)
@@ -65,17 +73,17 @@ class _Scanner:
         for key in keys[:-1]:
             path = self._enter((*path, key), line)
         path = (*path, keys[-1])
-        self._lines.setdefault(path, line)
+        self.lines.setdefault(path, line)
         if not is_array:
             return path
         index = self._arrays.get(path, 0)
         self._arrays[path] = index + 1
-        self._lines[(*path, index)] = line
+        self.lines[(*path, index)] = line
         return (*path, index)
 
     def _enter(self, path: KeyPath, line: int) -> KeyPath:
         """Step into a table on the way to another; of an array of tables that is its last."""
-        self._lines.setdefault(path, line)
+        self.lines.setdefault(path, line)
         return (*path, self._arrays[path] - 1) if path in self._arrays else path
 
     def _pair(self, table: KeyPath) -> None:
@@ -83,7 +91,7 @@ class _Scanner:
         path = table
         for key in self._keys():
             path = (*path, key)
-            self._lines.setdefault(path, line)
+            self.lines.setdefault(path, line)
         self._at += 1  # the "="
         self._skip(_SPACE)
         self._value(path)
@@ -99,32 +107,35 @@ class _Scanner:
             elif bare := _BARE_KEY.match(self._text, self._at):
                 keys.append(bare[0])
                 self._at = bare.end()
+            else:
+                raise _LostError
             self._skip(_SPACE)
             if not self._text.startswith(".", self._at):
                 return keys
             self._at += 1
 
     def _value(self, path: KeyPath) -> None:
-        match self._text[self._at]:
+        match self._text[self._at : self._at + 1]:
             case "[":
                 self._array(path)
             case "{":
                 self._inline_table(path)
-            case '"' | "'":
-                self._skip(_STRING)
+            case '"' | "'" if string := _STRING.match(self._text, self._at):
+                self._at = string.end()
+            case _ if scalar := _SCALAR.match(self._text, self._at):
+                self._at = scalar.end()
             case _:
-                self._skip(_SCALAR)
+                raise _LostError
 
     def _array(self, path: KeyPath) -> None:
         self._at += 1
         index = 0
         while self._skip(_BLANK) and self._text[self._at] != "]":
-            self._lines[(*path, index)] = self._line_here()
+            self.lines[(*path, index)] = self._line_here()
             self._value((*path, index))
             index += 1
             self._skip(_BLANK)
-            if self._text[self._at] == ",":
-                self._at += 1
+            self._at += self._text.startswith(",", self._at)
         self._at += 1
 
     def _inline_table(self, path: KeyPath) -> None:
@@ -132,8 +143,7 @@ class _Scanner:
         while self._skip(_BLANK) and self._text[self._at] != "}":
             self._pair(path)
             self._skip(_BLANK)
-            if self._text[self._at] == ",":
-                self._at += 1
+            self._at += self._text.startswith(",", self._at)
         self._at += 1
 
     def _skip(self, pattern: re.Pattern[str]) -> bool:

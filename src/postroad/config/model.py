@@ -46,11 +46,16 @@ class Settings(Table):
     """The configuration of one relay."""
 
     hostname: HostName = setting(
-        "localhost", "Our name: in greetings, trace fields and reports. Default: the machine's."
+        "localhost",
+        "Our name: in greetings, trace fields and reports.",
+        varies="what the machine calls itself",
+        example='"relay.example.org"',
     )
     data_dir: FilePath = setting(
         Path("/var/lib/postroad"),
-        "Where everything is kept. Default: /var/lib/postroad for a file in /etc, else postroad-data beside the file.",
+        "Where everything is kept.",
+        varies="/var/lib/postroad for a file in /etc, else postroad-data beside the file",
+        example='"/var/lib/postroad"',
     )
     workers: Annotated[int, NotYetAbove(1, "workers above 1 are not in this version.")] = setting(
         1, "Processes that carry mail.", unit="processes", least=1

@@ -14,8 +14,8 @@ from postroad.config.addresses import IPAddress, IPNetwork
 class NetworkSet:
     """Networks of IPv4 and IPv6. Immutable, picklable.
 
-    An IPv4 address that comes as IPv6 (::ffff:192.0.2.1, RFC 4291 section 2.5.5.2)
-    counts as the IPv4 address it is.
+    An IPv4 address that comes as IPv6 (::ffff:192.0.2.1), as
+    it does on a socket of both families, counts as the IPv4 address it is.
     """
 
     __slots__ = ("_prefixes",)

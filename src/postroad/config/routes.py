@@ -42,12 +42,12 @@ HopTls = Literal["off", "opportunistic", "required", "verified"]
 
 
 class RetryChange(Table):
-    """What of [retry] is different for one route or destination; None: as in [retry]."""
+    """What of [retry] is different for one route or destination; None: as in [retry], bounds too."""
 
-    first: Duration | None = setting(None, "As in [retry].", least=1)
-    longest: Duration | None = setting(None, "As in [retry].")
-    expire: Duration | None = setting(None, "As in [retry].")
-    warn: DurationOrNever | None = setting(None, "As in [retry].")
+    first: Duration | None = setting(None, "As in [retry].", least=1, most=DAY)
+    longest: Duration | None = setting(None, "As in [retry].", least=1, most=7 * DAY)
+    expire: Duration | None = setting(None, "As in [retry].", least=MINUTE, most=365 * DAY)
+    warn: DurationOrNever | None = setting(None, "As in [retry].", least=MINUTE)
 
 
 class Retry(Table):
@@ -79,9 +79,14 @@ class Retry(Table):
 class NextHop(Table):
     """A next hop with settings of its own, by name."""
 
-    address: NextHopAddress = setting(..., "smtp://HOST:PORT (default 25) or lmtp://HOST:PORT (default 24).")
+    address: NextHopAddress = setting(
+        ..., "smtp://HOST:PORT (default 25) or lmtp://HOST:PORT (default 24).", example='"smtp://smtp.a.example:587"'
+    )
     tls: HopTls | None = setting(
-        None, "off, opportunistic, required or verified; left out: as the route says.", example='"verified"'
+        None,
+        "off; used if offered; required; required with a certificate that verifies.",
+        varies="as the route says",
+        example='"verified"',
     )
     source_ip: OptionalIP = setting(None, "Address to connect from; empty: the system chooses.")
     helo: OptionalHostName = setting("", "Name to greet with; empty: the host name.")
@@ -109,7 +114,9 @@ class Route(Table):
     tls: Annotated[
         Literal["off", "opportunistic", "required", "verified", "auto", "dane"], NotYet(("auto", "dane"))
     ] = setting("opportunistic", "off; used if offered; required; required with a certificate that verifies.")
-    retry: RetryChange | None = setting(None, "What of [retry] is different here.", example='{ expire = "30d" }')
+    retry: RetryChange | None = setting(
+        None, "What of [retry] is different here.", varies="as in [retry]", example='{ expire = "30d" }'
+    )
     backup: bool = setting(False, "Backup MX: only hosts better than ourselves.", later=LATER)
     etrn: tuple[Network, ...] = setting((), "Who may ask for the mail of this route.", later=LATER)
 
@@ -153,12 +160,14 @@ class Destination(Table):
     """Limits of a destination: the first that matches. Exactly one of domain, mx and next_hop."""
 
     domain: OptionalDomainPattern = setting(None, "Domain of the recipients.", example='"*"')
-    mx: OptionalDomainPattern = setting(None, "Name of the MX host.", example='"*.google.com"')
-    next_hop: OptionalDomainPattern = setting(None, "Name of a next hop, or its host.", example='"provider-a"')
+    mx: OptionalDomainPattern = setting(None, "Name of the MX host.")
+    next_hop: OptionalDomainPattern = setting(None, "Name of a next hop, or its host.")
     connections: int = setting(20, "Most connections at once.", unit="connections", least=1, most=10_000)
     messages_per_connection: int = setting(100, "Messages before a new one.", unit="messages", least=1, most=1_000_000)
     rate: OptionalRate = setting(None, "Most messages in a time; empty: any number.", example='"600/min"')
-    retry: RetryChange | None = setting(None, "What of [retry] is different here.", example='{ first = "10m" }')
+    retry: RetryChange | None = setting(
+        None, "What of [retry] is different here.", varies="as in [retry]", example='{ first = "10m" }'
+    )
 
     @model_validator(mode="after")
     def _see_together(self) -> Self:

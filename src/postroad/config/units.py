@@ -25,7 +25,7 @@ SIZE_MAX: Final = 2**50
 RATE_COUNT_MAX: Final = 1_000_000_000
 """Events in one unit of time."""
 
-_DURATION: Final = re.compile(r"(\d{1,12}) ?(ms|s|m|h|d)", re.ASCII)
+_DURATION: Final = re.compile(r"(\d{1,15}) ?(ms|s|m|h|d)", re.ASCII)
 _MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": int(MINUTE) * 1000, "h": int(HOUR) * 1000, "d": int(DAY) * 1000}
 
 _SIZE: Final = re.compile(r"(\d{1,16}) ?(B|KiB|MiB|GiB|TiB)", re.ASCII)
