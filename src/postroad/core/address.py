@@ -40,7 +40,7 @@ _LITERAL = r"\[[\x21-\x5A\x5E-\x7E]+\]"
 _AT_DOMAIN_LIST = rf"(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
 
 _MAILBOX: Final = re.compile(rf"({_DOT_STRING}|{_QUOTED_STRING})@({_DOMAIN}|{_LITERAL})")
-_PLAIN_MAILBOX: Final = re.compile(r"([A-Za-z0-9_+=-]+(?:\.[A-Za-z0-9_+=-]+)*)@([A-Za-z0-9.-]+)")
+_PLAIN_MAILBOX: Final = re.compile(r"([A-Za-z0-9_+=-]+(?:\.[A-Za-z0-9_+=-]+)*+)@([A-Za-z0-9.-]++)")
 _SOURCE_ROUTE: Final = re.compile(_AT_DOMAIN_LIST)
 _DOT_STRING_ONLY: Final = re.compile(_DOT_STRING)
 _DOMAIN_ONLY: Final = re.compile(_DOMAIN)
@@ -93,7 +93,7 @@ class Mailbox(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def is_literal(self) -> bool:
         """True if the domain is an address literal, RFC 5321 section 4.1.3."""
-        return self.domain.startswith("[")
+        return is_literal_domain(self.domain)
 
 
 Path = Mailbox | None
@@ -214,6 +214,11 @@ def literal_address(domain: str) -> ipaddress.IPv4Address | ipaddress.IPv6Addres
         return ipaddress.IPv4Address(inner)
     except ValueError:
         return None
+
+
+def is_literal_domain(domain: str) -> bool:
+    """True if ``domain`` is an address literal, RFC 5321 section 4.1.3."""
+    return domain.startswith("[")
 
 
 def format_literal(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

@@ -108,18 +108,19 @@ def _hello(line: bytes, terms: Terms) -> Hello:
     match = grammar.HELLO.fullmatch(line)
     if match is None:
         _refuse(reply.BAD_DOMAIN_NAME if line[4:5] in b" " else reply.UNKNOWN_COMMAND)
-    return Hello(match[1].decode("ascii"), HelloVerb(line[:4].decode("ascii").upper()))
+    return Hello(match[1].decode("ascii"), _HELLO_VERBS[line[:4].upper()])
+
+
+_HELLO_VERBS: Final = {verb.encode("ascii"): verb for verb in HelloVerb}
 
 
 def _mail(line: bytes, terms: Terms) -> MailFrom:
     if match := grammar.PLAIN_MAIL.fullmatch(line):
         path, size, is_eight_bit = match.groups()
         if terms.is_extended or (size is None and is_eight_bit is None):
-            return MailFrom(
-                _reverse_path(path.decode("ascii")),
-                Body.EIGHT_BIT if is_eight_bit else Body.SEVEN_BIT,
-                size=_size(size.decode("ascii"), terms) if size else 0,
-            )
+            sender = _reverse_path(path.decode("ascii"))
+            body = _EIGHT_BIT if is_eight_bit else _SEVEN_BIT
+            return MailFrom(sender, body, size=_within(int(size), terms) if size else 0)
     text = _text(line)
     full = grammar.MAIL.fullmatch(text)
     if full is None:
@@ -130,6 +131,10 @@ def _mail(line: bytes, terms: Terms) -> MailFrom:
         _refuse(reply.NEEDS_SMTPUTF8)
     values.pop("auth", None)
     return MailFrom(sender, **values)
+
+
+_SEVEN_BIT: Final = Body.SEVEN_BIT
+_EIGHT_BIT: Final = Body.EIGHT_BIT
 
 
 def _rcpt(line: bytes, terms: Terms) -> RcptTo:
@@ -233,7 +238,10 @@ _PARSERS: Final[dict[bytes, Callable[[bytes, Terms], Command]]] = {
 def _size(value: str, terms: Terms) -> int:
     if not grammar.SIZE.fullmatch(value):
         raise ValueError(value)
-    size = int(value)
+    return _within(int(value), terms)
+
+
+def _within(size: int, terms: Terms) -> int:
     if size > terms.offer.size_max:  # RFC 1870 section 6.1: refuse now rather than after the content
         _refuse(reply.TOO_BIG)
     return size

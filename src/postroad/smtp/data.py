@@ -13,12 +13,14 @@ import re
 from typing import Final
 
 from postroad.core import reply
+from postroad.core.units import KIB
 from postroad.smtp.errors import DriverError, PeerError
 
 _FINAL_DOT: Final = b"\r\n.\r\n"
 # What may stand at the end of a buffer and mean something only together with what follows.
 _TAILS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _LOOSE_TAILS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\n.\r", b"\r.\r", b"\n.", b"\r.", b"\n", b"\r")
+_SMALL_MAX: Final = 64 * KIB
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _STUFFED: Final = re.compile(rb"\r\n\.(?!\r\n)")
 
@@ -73,32 +75,38 @@ class DataReader:
         else:
             held = _tail(work, _LOOSE_TAILS if self._normalize else _TAILS)
             raw, self._held = work[: len(work) - held], work[len(work) - held :]
-        if not raw:
-            return b""
+        return self._clean(raw, is_stuffed) if raw else b""
+
+    def _clean(self, raw: bytes, is_stuffed: bool) -> bytes:
         if has_bare_newline(raw):
-            raw = _STUFFED.sub(b"\r\n", self._mend(raw))
+            if not self._normalize:
+                raise PeerError(reply.BARE_NEWLINE)
+            raw = _STUFFED.sub(b"\r\n", normalized(raw))
         elif is_stuffed:
             raw = raw.replace(b"\r\n.", b"\r\n")
         if not self._begun:
             self._begun = True
             raw = raw[2:]
-        content = kept(raw, self.size, self._size_max)
+        before = self.size
         self.size += len(raw)
-        return content
-
-    def _mend(self, raw: bytes) -> bytes:
-        if not self._normalize:
-            raise PeerError(reply.BARE_NEWLINE)
-        return normalized(raw)
+        return kept(raw, before, self._size_max)
 
 
 def has_bare_newline(octets: bytes) -> bool:
     """True if a CR is not followed by an LF, or an LF not preceded by a CR.
 
-    There are as many pairs as CRs only if each CR has its LF, and as many as LFs only if each LF has its CR.
+    There are as many CRLFs as CRs only if each CR has its LF, and as many as LFs only if each LF has its CR.
     """
-    pairs = octets.count(b"\r\n")
-    return octets.count(b"\r") != pairs or octets.count(b"\n") != pairs
+    returns = octets.count(b"\r")
+    feeds = octets.count(b"\n")
+    if returns != feeds:
+        return True
+    if len(octets) > _SMALL_MAX:
+        return octets.count(b"\r\n") != returns
+    # The same question, and faster while the lines fit into the cache: splitlines() takes CRLF as one end, a bare CR
+    # and a bare LF as one each.
+    lines = len(octets.splitlines())
+    return lines - (not octets.endswith((b"\n", b"\r"))) != returns if octets else False
 
 
 def normalized(octets: bytes) -> bytes:

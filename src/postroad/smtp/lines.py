@@ -27,6 +27,9 @@ class NoLine(Enum):
     """One came that was too long; it is gone, and the next one may be asked for."""
 
 
+_INCOMPLETE: Final = NoLine.INCOMPLETE
+
+
 class LineBuffer:
     """The octets received. Only CRLF ends a line (RFC 5321 section 2.3.8).
 
@@ -66,10 +69,12 @@ class LineBuffer:
             PeerError: a bare CR or LF, as soon as it is seen.
         """
         start = self._start
+        if start == len(self._octets):
+            return _INCOMPLETE
         end = self._octets.find(b"\r\n", start)
         if end < 0:
             self._wait(limits, least)
-            return NoLine.INCOMPLETE
+            return _INCOMPLETE
         line = self._octets[start:end]
         self._start = end + _CRLF
         if b"\n" in line or b"\r" in line:

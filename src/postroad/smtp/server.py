@@ -44,10 +44,15 @@ from postroad.smtp.states import OUT_OF_SEQUENCE, TRANSITIONS, Greeting, Next, N
 
 __all__ = ["TRANSITIONS", "Protocol", "ServerConnection", "State"]
 
-_HELLOS: Final = {Protocol.SMTP: (HelloVerb.EHLO, HelloVerb.HELO), Protocol.LMTP: (HelloVerb.LHLO,)}
+_HELLOS: Final = ((HelloVerb.EHLO, HelloVerb.HELO), (HelloVerb.LHLO,))  # of SMTP, of LMTP
 _CHECKED: Final = {Hello, DataStart, StartTls, Auth}  # to be in sequence is not all: _objection
+_CHUNKS: Final = (ChunkStart, LastChunkStart)
+_MARKS: Final = (Greeting, TlsDone, Nothing)  # pending, but not for a reply
 _AUTHENTICATED: Final = 235
 _CLOSING: Final = 421
+# An attribute of an Enum class takes three times as long as a name of the module, and each event needs these.
+_READY, _MAIL, _DATA, _CHUNKED = State.READY, State.MAIL, State.DATA, State.CHUNKED
+_FAILED, _AUTH, _TLS, _CLOSED = State.FAILED, State.AUTH, State.TLS, State.CLOSED
 _GREETING: Final = Greeting()
 _HANDSHAKE: Final = TlsDone()
 _NOTHING: Final = Nothing()
@@ -67,12 +72,12 @@ class ServerConnection:
         "_dropped_answer",
         "_dropping",
         "_has_ended",
+        "_is_lmtp",
         "_lines",
         "_next",
         "_normalize",
         "_offer",
         "_pending",
-        "_protocol",
         "_terms",
         "is_authenticated",
         "is_secure",
@@ -97,7 +102,7 @@ class ServerConnection:
         """True after a 235; there is no second AUTH then (RFC 4954 section 4)."""
         self._offer = offer
         self._terms = Terms(offer)
-        self._protocol = protocol
+        self._is_lmtp = protocol is Protocol.LMTP
         self._normalize = bare_newline == "normalize"
         self._lines = LineBuffer()
         self._has_ended = False
@@ -132,9 +137,7 @@ class ServerConnection:
     def replies_due(self) -> int:
         """Replies that the pending event needs: one per recipient where LMTP's content ends, else one."""
         event = self._pending
-        if self._protocol is Protocol.LMTP and (
-            isinstance(event, DataEnd) or (isinstance(event, ChunkEnd) and event.last)
-        ):
+        if self._is_lmtp and (isinstance(event, DataEnd) or (isinstance(event, ChunkEnd) and event.last)):
             return self.recipients
         return 1
 
@@ -161,11 +164,11 @@ class ServerConnection:
         try:
             if self._data is not None:
                 return self._next_data(self._data)
-            if self._chunks is not None and self.state is not State.CHUNKED:
+            if self._chunks is not None and self.state is not _CHUNKED:
                 return self._next_chunk(self._chunks)
             if self._dropping >= 0:
                 return self._drop_chunk()
-            if self.state is State.AUTH:
+            if self.state is _AUTH:
                 return self._next_response()
             return self._next_command()
         except PeerError:
@@ -179,7 +182,7 @@ class ServerConnection:
         command = parse_command(line, self._terms)
         kind = type(command)
         step = TRANSITIONS[self.state].get(kind)
-        if isinstance(command, ChunkStart | LastChunkStart):
+        if isinstance(command, _CHUNKS):
             return self._begin_chunk(command, step)
         if (step is None or kind in _CHECKED) and kind is not Refused:
             answer = self._objection(command, step)
@@ -197,11 +200,11 @@ class ServerConnection:
     def _objection(self, command: Event, step: Next | None) -> Reply | None:
         """Return why a well-formed command is refused all the same; None if it is not."""
         if step is None:
-            if self._protocol is Protocol.LMTP:  # RFC 2033 section 4.2: DATA without a recipient is 503 there
+            if self._is_lmtp:  # RFC 2033 section 4.2: DATA without a recipient is 503 there
                 return reply.BAD_SEQUENCE
             return OUT_OF_SEQUENCE.get((self.state, type(command)), reply.BAD_SEQUENCE)
-        if isinstance(command, Hello) and command.verb not in _HELLOS[self._protocol]:
-            return reply.UNKNOWN_COMMAND
+        if isinstance(command, Hello):
+            return None if command.verb in _HELLOS[self._is_lmtp] else reply.UNKNOWN_COMMAND
         if isinstance(command, DataStart) and self._body is Body.BINARY:
             return reply.BINARY_NEEDS_BDAT
         if isinstance(command, StartTls) and self.is_secure:
@@ -292,7 +295,7 @@ class ServerConnection:
         Raises:
             DriverError: nothing awaits a reply, or not such a one, or not only one.
         """
-        if self._protocol is Protocol.LMTP and self.replies_due != 1 and answer.code != _CLOSING:
+        if self._is_lmtp and self.replies_due != 1 and answer.code != _CLOSING:
             raise DriverError(f"LMTP: {self.replies_due} replies are due, one per recipient")
         self._settle(answer.code)
         return answer.to_wire()
@@ -328,7 +331,7 @@ class ServerConnection:
 
     def _settle(self, code: int) -> None:
         event, step = self._pending, self._next
-        if event is None or isinstance(event, Greeting | TlsDone | Nothing):
+        if event is None or isinstance(event, _MARKS):
             raise DriverError("nothing awaits a reply")
         if code == _CLOSING:
             self._close()
@@ -350,22 +353,23 @@ class ServerConnection:
         if kind is RcptTo:
             self.recipients += code < 400
         elif isinstance(event, MailFrom):
-            if after is State.MAIL:
+            if after is _MAIL:
                 self._body = event.body
-                self._terms = Terms(self._offer, self._terms.is_extended, event.smtputf8)
-        elif after is State.DATA:
+                if event.smtputf8:
+                    self._terms = Terms(self._offer, self._terms.is_extended, smtputf8=True)
+        elif after is _DATA:
             self._data = DataReader(self._offer.size_max, normalize=self._normalize)
-        elif after is State.READY:
+        elif after is _READY:
             self._forget_transaction()
             if isinstance(event, Hello) and code < 400:
                 self._terms = Terms(self._offer, event.verb is not HelloVerb.HELO)
             elif code == _AUTHENTICATED:
                 self.is_authenticated = True
-        elif after is State.FAILED:
+        elif after is _FAILED:
             self._chunks = None
-        elif after is State.TLS:
+        elif after is _TLS:
             self._pending = _HANDSHAKE
-        elif after is State.CLOSED:
+        elif after is _CLOSED:
             self._close()
 
     def _forget_transaction(self) -> None:
@@ -376,7 +380,7 @@ class ServerConnection:
             self._terms = Terms(self._offer, self._terms.is_extended)
 
     def _close(self) -> None:
-        self.state = State.CLOSED
+        self.state = _CLOSED
         self._pending = _NOTHING
         self._forget_transaction()
         self._lines.take_all()
