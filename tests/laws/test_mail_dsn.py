@@ -26,7 +26,9 @@ WORDS = [
 ]  # fmt: skip
 contents = st.lists(st.sampled_from(WORDS) | st.binary(max_size=5), max_size=20).map(b"".join)
 texts = st.lists(
-    st.sampled_from(["\r\n", "\n", "\r", "\0", "\u202e", "ü", "\ud800", " ", "\t", "a" * 300, f"--=_{TOKEN}--", "X: y"])
+    st.sampled_from(
+        ["\r\n", "\n", "\r", "\0", "\u202e", "ü", "\ud800", " ", "\t", "a" * 1200, f"--=_{TOKEN}--", "X: y"]
+    )
     | st.text(max_size=5),
     max_size=6,
 ).map("".join)

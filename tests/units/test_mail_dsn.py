@@ -250,8 +250,11 @@ def test_eight_bits_are_declared() -> None:
 
 
 def test_what_is_too_large_is_not_returned_whole() -> None:
-    large = HEADER + b"x\r\n" * RETURNED_MAX
-    assert returned(simple(large[:RETURNED_MAX], size=len(large))) == ("text/rfc822-headers", HEADER[:-2])
+    full = HEADER + b"x" * ((RETURNED_MAX - len(HEADER)) % 3) + b"x\r\n" * ((RETURNED_MAX - len(HEADER)) // 3)
+    assert len(full) == RETURNED_MAX
+    assert returned(simple(full)) == ("message/rfc822", full)
+    assert returned(simple(full, size=RETURNED_MAX + 1)) == ("text/rfc822-headers", HEADER[:-2])
+    assert returned(simple(full + b"x\r\n")) == ("text/rfc822-headers", HEADER[:-2])
     header = b"".join(b"X-%d: y\r\n" % count for count in range(20_000))
     _, body = returned(simple(header[:RETURNED_MAX], size=len(header)))
     assert len(body) <= RETURNED_MAX

@@ -100,6 +100,14 @@ def test_a_rule_for_one_mailbox_is_not_taken_for_its_domain() -> None:
     assert router.choose(parse_forward_path("carol@a.example"), None, Client("local")) is MX
 
 
+def test_a_whole_domain_has_a_choice_only_where_nothing_else_counts() -> None:
+    router = router_of([{"to": ["a.example"], "from": "<>", "via": ["x"]}, {"to": ["b.example"], "via": ["y"]}])
+    by_domain = [router.choose_for_domain(domain) for domain in ("a.example", "b.example", "c.example")]
+    assert [choice and choice.via for choice in by_domain] == [None, ("y",), ("mx",)]
+    router = router_of([{"to": ["bob@a.example"], "via": ["x"]}])
+    assert router.choose_for_domain("a.example") is None
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(route, "REMEMBERED_MAX", 3)
     router = router_of([{"to": ["*.example"], "via": ["discard:"]}])

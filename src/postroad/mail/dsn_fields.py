@@ -1,6 +1,6 @@
 """What a delivery report says to machines: the fields of message/delivery-status.
 
-Owns: the fields of RFC 3464 sections 2.2 and 2.3, their order (that of the RFC), the address type
+Owns: the fields of RFC 3464 section 2.2 and of section 2.3, their order (that of the RFC), the address type
 utf-8 of RFC 6533 section 3. Does not own: the sentences (dsn_text.py), putting the parts together (dsn.py).
 Whatever came from outside is made one printable line and folded before it stands in a field.
 """

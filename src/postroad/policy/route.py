@@ -101,6 +101,13 @@ class Router(Generic[V]):
                 return rule.choice
         raise AssertionError("the last rule is unconditional")
 
+    def choose_for_domain(self, domain: str) -> RouteChoice[V] | None:
+        """Return the choice for all mail to a domain, or None where it takes more than the domain to tell."""
+        if not self._by_domain_only:
+            return None
+        matching = self._remembered.get(domain) or self._matching("", domain)
+        return matching[0].choice if matching[0].is_unconditional else None
+
     def _matching(self, local_part: str, domain: str) -> tuple[RouteRule[V], ...]:
         """Return the rules whose ``to`` matches, up to the first that has no further condition."""
         matching = []
