@@ -33,7 +33,7 @@ IMPURE_MODULES = {
 }
 READS_FILES = {"config"}  # config.load reads the configuration: files, not the network
 FILE_MODULES = {"os", "io", "pathlib"}
-UNFACED_MODULES = {"time", "random", "secrets", "uuid", "threading", "concurrent", "multiprocessing", "sqlite3"}
+UNFACED_MODULES = {"random", "secrets", "uuid", "threading", "concurrent", "multiprocessing", "sqlite3"}
 
 ONLY_IN = {  # a library has one home, so that exchanging it is one package's work
     "apsw": {"spool", "records", "ledger", "observe", "testing"},
@@ -50,6 +50,10 @@ UNFACED_CALLS = {
     "datetime.utcnow": "the wall clock: Clock.now",
     "date.today": "the wall clock: Clock.now",
 }
+TIME_CALLS = {f"time.{name}{unit}" for name in ("time", "monotonic", "perf_counter") for unit in ("", "_ns")} | {
+    "time.sleep"
+}
+UNFACED_CALLS |= dict.fromkeys(TIME_CALLS, "the wall clock is Clock.now, durations are loop.time(); strftime is free")
 UNFACED_METHODS = {"run_in_executor": "a thread that the simulation cannot see: Threads.run_blocking"}
 
 
@@ -66,7 +70,7 @@ def wrong_imports(package: str, tree: ast.Module) -> list[str]:
             found.append(f"{package} (floor {HEIGHT[package]}) must not import {name} (floor {HEIGHT[other]})")
         if package in PURE and name in at_run_time and top in IMPURE_MODULES - allowed_files:
             found.append(f"{package} is pure but imports {name}")
-        if package in FACED and name in at_run_time and top in UNFACED_MODULES:
+        if package in FACED and name in at_run_time and (top in UNFACED_MODULES or name in TIME_CALLS):
             found.append(f"{package} must reach the world through core.faces but imports {name}")
         if top in ONLY_IN and package not in ONLY_IN[top] and package not in PURE:
             found.append(f"{name} is used by {', '.join(sorted(ONLY_IN[top]))} only, not by {package}")
@@ -128,7 +132,8 @@ def test_every_package_says_what_it_is() -> None:
         ("config", "import socket"),
         ("mail", "from pathlib import Path"),
         ("spool", "from postroad.net.stream import Stream"),
-        ("spool", "import time"),
+        ("spool", "from time import monotonic"),
+        ("spool", "import random"),
         ("spool", "from .. import net"),
         ("inbound", "from postroad.outbound.pool import Pool"),
         ("inbound", "from postroad import outbound"),
@@ -151,6 +156,7 @@ def test_a_wrong_import_is_seen(package: str, line: str) -> None:
         ("smtp", "from postroad.smtp.errors import PeerError"),
         ("config", "from pathlib import Path"),
         ("core", "if TYPE_CHECKING:\n    import asyncio"),
+        ("observe", "import time"),
         ("spool", "import apsw, os"),
         ("net", "import socket, ssl, dns.asyncresolver"),
         ("inbound", "from postroad.spool.face import Spool"),
@@ -163,7 +169,15 @@ def test_a_right_import_is_left_alone(package: str, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["asyncio.to_thread(f)", "datetime.datetime.now()", "date.today()", "loop.run_in_executor(None, f)"]
+    "line",
+    [
+        "time.time()",
+        "time.monotonic_ns()",
+        "asyncio.to_thread(f)",
+        "datetime.datetime.now()",
+        "date.today()",
+        "loop.run_in_executor(None, f)",
+    ],
 )
 def test_a_call_around_a_face_is_seen(line: str) -> None:
     assert wrong_calls("spool", ast.parse(line)) != []

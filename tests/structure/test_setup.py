@@ -69,7 +69,13 @@ class Project:
     def environment(self, **more: str) -> dict[str, str]:
         """Ours, without what belongs to the tests."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-        return {**kept, "PYTHON": str(self.quick if self.quick.exists() else REAL), "PIP_NO_INDEX": "1", **more}
+        return {
+            **kept,
+            "PYTHON": str(self.quick if self.quick.exists() else REAL),
+            "PIP_NO_INDEX": "1",
+            "TMPDIR": str(self.root.parent),
+            **more,
+        }
 
     def setup(self, purpose: str = "run", **more: str) -> subprocess.CompletedProcess[str]:
         command = [str(self.root / "tools" / "setup"), purpose]

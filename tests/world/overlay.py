@@ -72,6 +72,7 @@ cp -a "$1/." "$2/upper/"
 mount -t overlay none -o "lowerdir=/,upperdir=$2/upper,workdir=$2/work" "$2/root"
 mount -t proc proc "$2/root/proc"
 mount --rbind /dev "$2/root/dev"
+mkdir -p "$2/root$3"
 mount --bind "$3" "$2/root$3"
 exec chroot "$2/root" sh -c 'echo ready; exec cat >/dev/null'
 """

@@ -129,9 +129,14 @@ with overlay_root("exim") as root:
     sys.stdin.read()
 """
     (tmp_path / "marker").touch()
-    root = Path(__file__).resolve().parents[2]
+    root, environment = Path(__file__).resolve().parents[2], {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=root,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout
         inside = Path(process.stdout.readline().strip())
