@@ -24,7 +24,7 @@ from postroad.outbound.steering import (
 )
 from postroad.spool.face import Changed, Selection
 
-NOW = 1_795_403_531.0  # 2026-11-23 03:32:11 UTC
+NOW = 1_795_403_531.0  # 2026-11-23 03:12:11 UTC
 MINUTE = 60.0
 
 

@@ -1,0 +1,134 @@
+"""What each command prints: tests/cases/cli, a transcript a command, plain and --json.
+
+A line ``$ postroad ...`` is run against a scripted relay; what follows is what it must print, standard error with
+``! `` before each line, and ``exit N`` where the status is not 0. ``python -m tests.units.test_cli_cases`` writes
+what is printed now: look at the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+from tests.units.steering_world import STATS, ScriptedSteering, SetClock
+
+from postroad.cli.house import House
+from postroad.cli.main import run
+from postroad.config.load import Loaded
+from postroad.config.model import Settings
+from postroad.outbound.steering import NoRelay, Steering
+from postroad.spool.face import Changed
+
+CASES = Path(__file__).parent.parent / "cases" / "cli"
+FILES = sorted(CASES.glob("*.txt"))
+CONFIG = CASES / "postroad.toml"
+
+
+class Script:
+    """The house of a run, as a line of the transcript sets it: ``% nothing waits``."""
+
+    def __init__(self) -> None:
+        self.steering = ScriptedSteering()
+        self.served: list[Loaded] = []
+
+    def set(self, comment: str) -> None:
+        settings: dict[str, Callable[[], None]] = {
+            "nothing waits": lambda: setattr(self.steering, "messages", ()),
+            "150 recipients match": lambda: setattr(self.steering, "changed", Changed(150, 120, 0)),
+            "2 are at work": lambda: setattr(self.steering, "changed", Changed(1, 1, 2)),
+            "nothing matches": lambda: setattr(self.steering, "changed", Changed(0, 0, 0)),
+            "no mail is taken": lambda: setattr(self.steering, "stats_answer", _full(self.steering)),
+            "no relay runs": lambda: setattr(self.steering, "refuse", NoRelay("No relay runs here.")),
+        }
+        settings[comment]()
+
+    def house(self) -> House:
+        return House(
+            clock=SetClock(),
+            serve=self._serve,
+            open_queue=self._open_queue,
+            ask_relay=lambda _: self.steering,
+            resolve=_resolve,
+        )
+
+    def _serve(self, loaded: Loaded) -> int:
+        self.served.append(loaded)
+        return 0
+
+    @asynccontextmanager
+    async def _open_queue(self, settings: Settings) -> AsyncIterator[Steering]:
+        yield self.steering
+
+
+async def _resolve(*_: object) -> tuple[str, ...]:
+    return ("192.0.2.1",)
+
+
+def _full(steering: ScriptedSteering) -> object:
+    import msgspec
+
+    return msgspec.structs.replace(STATS, accepting=False, trouble="less than min_free is free", destinations=())
+
+
+def play(transcript: str) -> str:
+    """Run the commands of a transcript and return the transcript as it comes out."""
+    lines: list[str] = []
+    script = Script()
+    for line in transcript.splitlines():
+        if line.startswith("% "):
+            lines.append(line)
+            script.set(line.removeprefix("% "))
+        elif line.startswith("$ postroad"):
+            lines += [line, *said(shlex.split(line)[2:], script.house()), ""]
+            script = Script()
+    return "\n".join(lines)
+
+
+def said(arguments: list[str], house: House) -> list[str]:
+    """Return what one command prints, as a transcript shows it."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        status = run(house, arguments)
+    lines = [*(f"! {line}" for line in err.getvalue().splitlines()), *out.getvalue().splitlines()]
+    lines = [line.replace(str(CONFIG), "postroad.toml").replace(str(CASES), "/etc") for line in lines]
+    return [*lines, *([f"exit {status}"] if status else [])]
+
+
+@pytest.fixture(autouse=True)
+def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTROAD_CONFIG", str(CONFIG))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_prints_what_it_printed(path: Path) -> None:
+    assert play(path.read_text()) == path.read_text()
+
+
+def test_every_command_has_its_cases() -> None:
+    """Those that do something to this machine or the network have tests of their own."""
+    import typer
+
+    from postroad.cli.main import app
+
+    command = typer.main.get_command(app)
+    names = {name for name in command.commands if name not in ("queue", "config")}  # type: ignore[attr-defined]
+    for group in ("queue", "config"):
+        names |= {f"{group}-{name}" for name in command.commands[group].commands}  # type: ignore[attr-defined]
+    assert names - {path.stem for path in FILES} == {"serve", "check", "send", "config-docs"}
+
+
+if __name__ == "__main__":
+    import os
+
+    os.environ |= {"POSTROAD_CONFIG": str(CONFIG), "COLUMNS": "100", "TERM": "dumb"}
+    sys.stdin = io.StringIO()
+    for file in FILES:
+        file.write_text(play(file.read_text()))
