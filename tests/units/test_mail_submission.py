@@ -11,7 +11,8 @@ import pytest
 from tests.cases.folders import Case, cases, shown, write_back
 
 from postroad.core.ids import MessageId, parse_id
-from postroad.mail.submission import mend
+from postroad.mail.headers import HEADER_MAX
+from postroad.mail.submission import HeaderTooLong, mend
 
 ID = MessageId(parse_id("0p4w91z8c0000"))
 NOW = 1_795_404_499.7
@@ -43,6 +44,16 @@ def test_a_whole_message_is_given_back_itself() -> None:
     """No copy of what needs no mending."""
     octets = b"Date: x\r\nMessage-ID: <y>\r\nFrom: a@example.org\r\n\r\nBcc: in the body\r\n"
     assert mended(octets) is octets
+
+
+def test_a_header_without_end_is_refused_since_blind_copies_could_stand_behind() -> None:
+    start = b"From: a@example.org\r\nBcc: b@example.org"
+    folded = start + b",\r\n c@example.org" * (HEADER_MAX // 17)
+    assert len(folded) > HEADER_MAX
+    with pytest.raises(HeaderTooLong):
+        mended(folded)
+    assert b"example.org,\r\n" not in mended(folded[: HEADER_MAX - 10])
+    assert mended(folded[: HEADER_MAX - 100] + b"\r\n\r\n" + folded).endswith(b"example.org\r\n\r\n" + folded)
 
 
 def test_the_header_alone_may_be_given() -> None:

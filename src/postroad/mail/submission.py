@@ -16,13 +16,18 @@ import re
 from typing import Final
 
 from postroad.core.ids import MessageId, format_id
-from postroad.mail.headers import find_fields, header_end
+from postroad.mail.headers import HEADER_MAX, find_fields, find_header_end
 from postroad.mail.received import format_date
 
 _BLIND: Final = (b"bcc", b"resent-bcc")
-_WANTED: Final = re.compile(rb"(?:\A|\r\n)(?:(date)|(message-id)|(?:resent-)?(bcc))[ \t]*:", re.IGNORECASE)
-
+_PLAIN: Final = rb"(?:(date)|(message-id)|(?:resent-)?(bcc))[ \t]*:"
+_FIRST: Final = re.compile(_PLAIN, re.IGNORECASE)
+_WANTED: Final = re.compile(rb"\r\n" + _PLAIN, re.IGNORECASE)
 _ORPHAN: Final = re.compile(rb"[ \t][^\r]*(?:\r(?!\n(?![ \t]))[^\r]*)*\r\n")
+
+
+class HeaderTooLong(ValueError):
+    """The header has no end within headers.HEADER_MAX: a blind copy behind it would be left in. Refuse: 552 5.3.4."""
 
 
 def mend(octets: bytes, message: MessageId, *, hostname: str, now: float) -> bytes:
@@ -32,9 +37,18 @@ def mend(octets: bytes, message: MessageId, *, hostname: str, now: float) -> byt
         octets: the content, or any beginning of it that holds the whole header.
         message: our id of it, of which a missing Message-ID is made.
         now: seconds since the epoch, UTC, for a missing Date.
+
+    Raises:
+        HeaderTooLong: there are HEADER_MAX octets and the header goes on.
     """
-    end = header_end(octets)
+    end = find_header_end(octets)
+    if end < 0:
+        if len(octets) >= HEADER_MAX:
+            raise HeaderTooLong(f"no blank line within {HEADER_MAX} octets")
+        end = len(octets)
     seen = {match.lastindex for match in _WANTED.finditer(octets, 0, end)}
+    if first := _FIRST.match(octets, 0, end):
+        seen.add(first.lastindex)
     added = b""
     if 1 not in seen:
         added = f"Date: {format_date(now)}\r\n".encode("ascii")
