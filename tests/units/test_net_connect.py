@@ -161,6 +161,22 @@ def test_a_source_address_that_is_not_ours(loop):
     run(loop, work())
 
 
+def test_who_answers_second_is_hung_up_on(loop):
+    async def work():
+        with open_listening(TcpAddress("127.0.0.1", 0)) as first:
+            port = first.getsockname()[1]
+            with open_listening(TcpAddress("127.0.0.2", port)) as second:
+                stream = await connect(["127.0.0.1", "127.0.0.2"], port, timeout=5, attempt_delay=0)
+                loser = second if stream.peer == "127.0.0.1" else first
+                running = asyncio.get_running_loop()
+                accepted, _ = await running.sock_accept(loser)
+                assert await running.sock_recv(accepted, 1) == b""
+                accepted.close()
+                stream.abort()
+
+    run(loop, work())
+
+
 def test_cancelling_leaves_nothing_behind(loop):
     async def work():
         with hosts("127.0.0.1", silent=("127.0.0.2", "127.0.0.3")) as port:
