@@ -10,7 +10,7 @@ import pytest
 from tests.contracts.streams import LOOPS, run
 
 from postroad.config.addresses import TcpAddress, UnixAddress
-from postroad.net.connect import connect, connect_unix, interleave
+from postroad.net.connect import _Race, connect, connect_unix, interleave
 from postroad.net.errors import ConnectFailed, Try
 from postroad.net.sockets import open_listening
 
@@ -161,18 +161,19 @@ def test_a_source_address_that_is_not_ours(loop):
     run(loop, work())
 
 
-def test_who_answers_second_is_hung_up_on(loop):
+def test_who_answers_at_the_same_moment_as_the_winner_is_hung_up_on(loop):
     async def work():
-        with open_listening(TcpAddress("127.0.0.1", 0)) as first:
-            port = first.getsockname()[1]
-            with open_listening(TcpAddress("127.0.0.2", port)) as second:
-                stream = await connect(["127.0.0.1", "127.0.0.2"], port, timeout=5, attempt_delay=0)
-                loser = second if stream.peer == "127.0.0.1" else first
-                running = asyncio.get_running_loop()
-                accepted, _ = await running.sock_accept(loser)
-                assert await running.sock_recv(accepted, 1) == b""
-                accepted.close()
-                stream.abort()
+        with open_listening(TcpAddress("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+            race = _Race([], [], port, None)
+            late = asyncio.ensure_future(connect(["127.0.0.1"], port, timeout=5))
+            await late
+            race._running[late] = "127.0.0.1"
+            await race.end()
+            running = asyncio.get_running_loop()
+            accepted, _ = await running.sock_accept(listening)
+            assert await running.sock_recv(accepted, 1) == b""
+            accepted.close()
 
     run(loop, work())
 
