@@ -272,6 +272,8 @@ def _envelope_id(value: str, terms: Terms) -> str:
 
 def _auth_identity(value: str, terms: Terms) -> str:
     # RFC 4954 section 5: taken from anybody, believed of nobody unless trusted; we trust nobody, as it allows.
+    if not value:
+        raise ValueError(value)
     return value if value == "<>" else grammar.parse_xtext(value)
 
 

@@ -22,7 +22,9 @@ _TAILS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _LOOSE_TAILS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\n.\r", b"\r.\r", b"\n.", b"\r.", b"\n", b"\r")
 _SMALL_MAX: Final = 64 * KIB
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
-_STUFFED: Final = re.compile(rb"\r\n\.(?!\r\n)")
+# A dot alone on its line stays: with CRLF on both sides it would have been the final dot. At the end of a buffer
+# it is alone too, for what was held back begins with a line end.
+_STUFFED: Final = re.compile(rb"\r\n\.(?!\r\n|\Z)")
 
 
 class DataReader:
@@ -81,9 +83,9 @@ class DataReader:
         if has_bare_newline(raw):
             if not self._normalize:
                 raise PeerError(reply.BARE_NEWLINE)
-            raw = _STUFFED.sub(b"\r\n", normalized(raw))
-        elif is_stuffed:
-            raw = raw.replace(b"\r\n.", b"\r\n")
+            raw, is_stuffed = normalized(raw), True
+        if is_stuffed:
+            raw = _STUFFED.sub(b"\r\n", raw) if self._normalize else raw.replace(b"\r\n.", b"\r\n")
         if not self._begun:
             self._begun = True
             raw = raw[2:]
