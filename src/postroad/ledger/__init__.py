@@ -1,0 +1,5 @@
+"""Limits that hold for the whole relay: connections and rates by key.
+
+Owns: counting. Does not own: which limits there are and what their keys are (inbound, outbound), what happens to
+somebody who is over one. One process for now (local.py).
+"""
