@@ -34,6 +34,7 @@ CHECKS = {
 }
 QUICK = ["structure", "units", "contracts", "dialogs", "laws"]
 OPTIONAL = ["sim"]  # run where it exists
+PYTEST_OPTIONS = ["--tb=short", "--continue-on-collection-errors"]
 GROUP_TIMEOUT = {"world": 3600.0, "soak": 86400.0}
 """Seconds; GROUP_TIMEOUT_DEFAULT for the others. A group that hangs is a failure, and the next ones still run."""
 GROUP_TIMEOUT_DEFAULT = 900.0
@@ -127,7 +128,7 @@ def run_group(name: str, total: Sum, *options: str) -> None:
     print(f"\n--- tests/{name}", flush=True)
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        command = [sys.executable, "-m", "pytest", f"tests/{name}", f"--junit-xml={report}", *options]
+        command = [sys.executable, "-m", "pytest", f"tests/{name}", *PYTEST_OPTIONS, f"--junit-xml={report}", *options]
         total.add_group(name, run(command, GROUP_TIMEOUT.get(name, GROUP_TIMEOUT_DEFAULT)), report)
 
 
