@@ -32,8 +32,8 @@ class House:
     """Steer the queue: through the relay that runs, or on the spool itself where none does. Raises ControlRefused."""
     ask_relay: Callable[[Settings], Steering]
     """Steer through the relay that runs. Its calls raise NoRelay where none does."""
-    resolve: Callable[[TcpAddress | None, str, float], Awaitable[tuple[str, ...]]]
-    """Ask one DNS server (None: those of the machine) for the addresses of a name, within so many seconds.
+    resolve: Callable[[TcpAddress, str, float], Awaitable[tuple[str, ...]]]
+    """Ask one DNS server for the addresses of a name, within so many seconds.
 
     Raises NameTrouble and NameNotFound.
     """

@@ -11,7 +11,7 @@ import os
 import pwd
 import resource
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from postroad.cli.output import shown_size
 from postroad.config.addresses import TcpAddress, UnixAddress
 from postroad.core.faces import NameNotFound, NameTrouble
 from postroad.net.errors import ListenError
+from postroad.net.name_servers import NameServers
 from postroad.net.sockets import open_listening
 
 if TYPE_CHECKING:
@@ -139,13 +140,12 @@ async def inspect_names(settings: Settings, house: House, *, is_sandbox: bool) -
         text = f'The host name "{hostname}" has no dot, so it says nothing to other mail servers.'
         remedy = 'Set hostname = "relay.example.org", with your own name.'
         return [note("hostname", text, remedy) if is_sandbox else error("hostname", text, remedy)]
-    servers: Sequence[TcpAddress | None] = settings.dns.servers or (None,)
+    servers = NameServers(settings.dns.servers, time=asyncio.get_running_loop().time).current()
     found = await asyncio.gather(*(_ask(house, server, hostname) for server in servers))
     return list(dict.fromkeys(finding for finding in found if finding is not None))
 
 
-async def _ask(house: House, server: TcpAddress | None, hostname: str) -> Finding | None:
-    name = f"The DNS server {server}" if server else "The DNS servers of this machine"
+async def _ask(house: House, server: TcpAddress, hostname: str) -> Finding | None:
     try:
         async with asyncio.timeout(DNS_TIMEOUT):
             addresses = await house.resolve(server, hostname, DNS_TIMEOUT)
@@ -154,7 +154,9 @@ async def _ask(house: House, server: TcpAddress | None, hostname: str) -> Findin
     except (NameTrouble, TimeoutError) as trouble:
         why = str(trouble) or f"no answer in {DNS_TIMEOUT:g} s"
         return error(
-            "dns", f"{name} cannot be asked: {why}.", "Check [dns] servers, /etc/resolv.conf and the firewall."
+            "dns",
+            f"The DNS server {server} gives no answer: {why}.",
+            "Check [dns] servers, /etc/resolv.conf and the firewall.",
         )
     if addresses:
         return None
