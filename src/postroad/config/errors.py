@@ -11,9 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands in the tree of TOML: keys of tables and indexes of arrays."""
+
+QUOTED_MAX: Final = 400
+"""Characters of a text or key; the middle of what is longer is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +36,13 @@ class SettingError(ValueError):
 
     ``key`` is written as in the file ("[limits] errors"), empty when no key is at
     fault. ``text`` is one or more sentences: what is wrong, then what would be right.
-    ``place`` is None for what no file says.
+    ``place`` is None for what no file says. What is not printable is escaped: the texts quote files.
     """
 
-    def __init__(self, text: str, *, key: str = "", place: Place | None = None) -> None:
+    def __init__(self, text: str, key: str = "", place: Place | None = None) -> None:
         super().__init__(text, key, place)
-        self.text = text
-        self.key = key
+        self.text = _printable(text)
+        self.key = _printable(key)
         self.place = place
 
     @property
@@ -50,7 +54,8 @@ class SettingError(ValueError):
         return self.place.line if self.place else None
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.place or ""), self.key, self.text) if part)
+        key = "" if self.text.startswith(self.key) else self.key
+        return ": ".join(part for part in (str(self.place or ""), key, self.text) if part)
 
 
 class SettingsError(ValueError):
@@ -62,3 +67,10 @@ class SettingsError(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
+
+
+def _printable(text: str) -> str:
+    """Return the text safe for a terminal and short enough for a log: what it quotes may be of any length."""
+    if len(text) > QUOTED_MAX:
+        text = f"{text[: QUOTED_MAX // 2]}...{text[-QUOTED_MAX // 4 :]}"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -7,7 +7,7 @@ version have no effect and no row. The text is TOML and gives the same settings 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from postroad.config.kinds import Table
 from postroad.config.load import Loaded
 from postroad.config.review import kind_of, mark, shape_of
 from postroad.config.toml import simple, values_of, written, written_key
+
+_Places = Mapping[KeyPath, Mapping[Place, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,11 @@ class Row:
 
 def rows(loaded: Loaded) -> Iterator[Row]:
     """Yield every setting of this version, in the order of the file."""
-    yield from _rows(loaded, loaded.settings, (), "")
+    places: dict[KeyPath, dict[Place, None]] = {}
+    for path, found in loaded.sources.items():
+        for depth in range(1, len(path) + 1):  # an inline table is where its keys are
+            places.setdefault(path[:depth], {}).update(dict.fromkeys(found))
+    yield from _rows(places, loaded.settings, (), "")
 
 
 def show(loaded: Loaded) -> str:
@@ -63,7 +69,7 @@ def show(loaded: Loaded) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(loaded: Loaded, table: Table, path: KeyPath, header: str) -> Iterator[Row]:
+def _rows(places: _Places, table: Table, path: KeyPath, header: str) -> Iterator[Row]:
     """Yield the settings of one table: its own keys first, then the tables in it, as TOML wants them."""
     inner: list[tuple[str, str, Any]] = []
     for key, field, value in values_of(table):
@@ -73,31 +79,24 @@ def _rows(loaded: Loaded, table: Table, path: KeyPath, header: str) -> Iterator[
         if shape is not None and not _is_inline(path):
             inner.append((key, shape[0], value))
         elif (plain := simple(value, kind_of(field))) is not None:
-            yield Row((*path, key), header, plain, _places(loaded, (*path, key)))
+            yield Row((*path, key), header, plain, tuple(places.get((*path, key), ())))
     for key, form, value in inner:
-        yield from _inner_rows(loaded, form, value, (*path, key))
+        yield from _inner_rows(places, form, value, (*path, key))
 
 
-def _inner_rows(loaded: Loaded, form: str, value: Any, path: KeyPath) -> Iterator[Row]:
+def _inner_rows(places: _Places, form: str, value: Any, path: KeyPath) -> Iterator[Row]:
     name = ".".join(written_key(part) for part in path if isinstance(part, str))
     match form:
         case "table":
-            yield from _rows(loaded, value, path, f"[{name}]")
+            yield from _rows(places, value, path, f"[{name}]")
         case "tables":
             for index, entry in enumerate(value):
-                yield from _rows(loaded, entry, (*path, index), f"[[{name}]]")
+                yield from _rows(places, entry, (*path, index), f"[[{name}]]")
         case _:
             for key, entry in value.items():
-                yield from _rows(loaded, entry, (*path, key), f"[{name}.{written_key(key)}]")
+                yield from _rows(places, entry, (*path, key), f"[{name}.{written_key(key)}]")
 
 
 def _is_inline(path: KeyPath) -> bool:
     """True for tables within one of several, such as the retry of a route."""
     return any(isinstance(key, int) for key in path)
-
-
-def _places(loaded: Loaded, path: KeyPath) -> tuple[Place, ...]:
-    """Return the places of a value, or of what is in it for one that is written as an inline table."""
-    if path in loaded.sources:
-        return loaded.sources[path]
-    return tuple(place for key, places in loaded.sources.items() if key[: len(path)] == path for place in places)

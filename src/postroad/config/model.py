@@ -112,7 +112,9 @@ class Settings(Table):
     @classmethod
     def _look_up_next_hops(cls, routes: tuple[Route, ...], info: ValidationInfo) -> tuple[Route, ...]:
         """Replace the names of next hops by what they say."""
-        hops: Mapping[str, NextHop] = info.data.get("next_hop", {})
+        if "next_hop" not in info.data:
+            return routes  # something is wrong with them, so that these settings will not be
+        hops: Mapping[str, NextHop] = info.data["next_hop"]
         found: list[Finding] = []
         looked_up = []
         for index, route in enumerate(routes):
@@ -162,9 +164,8 @@ def _see_listeners(settings: Settings) -> Iterator[Finding]:
     for index, listener in enumerate(settings.listener):
         at = ("listener", index)
         if listener.label in labels:
-            yield Finding(
-                (*at, "name" if listener.name else "address"), f'There is already a listener "{listener.label}".'
-            )
+            text = f'There is a listener "{listener.label}" already. Give this one a name of its own.'
+            yield Finding((*at, "name" if listener.name else "address"), text)
         elif listener.address in addresses:
             yield Finding((*at, "address"), f'Another listener has "{listener.address}" already.')
         labels.add(listener.label)

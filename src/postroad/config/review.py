@@ -102,6 +102,8 @@ class _Reviewer:
             case ("table", model):
                 if isinstance(node.value, dict):
                     self.table(node, model, path)
+                elif any(isinstance(key, int) for key in path):
+                    self._refuse(node, path, f"It is a table. Write {path[-1]} = {{ ... }}.")
                 else:
                     self._refuse(node, path, f"It is one table. Write [{name}] above its keys.")
             case ("tables", model):
@@ -179,5 +181,5 @@ def _unknown_key(key: str, model: type[Table], path: KeyPath) -> str:
     if len(homes) == 1:
         return f"There is no such key here. It belongs in {homes[0]}."
     if not path:
-        return "There is no such key."
+        return "There is nothing of that name."
     return f"There is no such key. There are {', '.join(sorted(known))}."

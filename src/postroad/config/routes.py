@@ -173,7 +173,7 @@ class Destination(Table):
     def _see_together(self) -> Self:
         given = [key for key in ("domain", "mx", "next_hop") if getattr(self, key) is not None]
         if not given:
-            text = 'It says nothing of which. Write one of domain, mx and next_hop: domain = "*".'
+            text = 'It does not say which. Write one of domain, mx and next_hop: domain = "*".'
             raise_findings([Finding((), text, whole=True)])
         if len(given) > 1:
             text = (

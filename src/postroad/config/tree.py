@@ -113,10 +113,12 @@ def label(path: KeyPath, node: Node | None = None) -> str:
 
     ``node`` is what stands there; it tells a table from a key.
     """
+    if any(isinstance(key, int) for key in path[:-1]):  # within one of several, where tables are written inline
+        return _key_label(path if isinstance(path[-1], str) else path[:-1])
     if path and isinstance(path[-1], int):
         of_tables = node is not None and isinstance(node.value, dict)
         return f"[[{_dotted(path)}]]" if of_tables else label(path[:-1])
-    if node is not None and isinstance(node.value, dict) and not any(isinstance(key, int) for key in path):
+    if node is not None and isinstance(node.value, dict):
         return f"[{_dotted(path)}]"
     if node is not None and isinstance(node.value, list) and any(isinstance(child.value, dict) for child in node.value):
         return f"[[{_dotted(path)}]]"

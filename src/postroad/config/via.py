@@ -134,6 +134,8 @@ def parse_via(text: str) -> Via | NextHopName:
     scheme, colon, rest = text.partition(":")
     if not colon:
         return _parse_word(text)
+    if "@" in rest and scheme not in ("maildir", "lmtp+unix", "reject"):  # before any message could repeat them
+        raise ValueError("Credentials do not belong here. Leave out what stands before the @.")
     match scheme:
         case "smtp":
             return Smtp(*_parse_host(text, SMTP_PORT))
@@ -208,8 +210,6 @@ def _parse_host(text: str, port_default: int) -> tuple[str, int]:
     authority = rest[2:]
     if not authority:
         raise ValueError(f'"{text}" names no host. Write "{scheme}://mail.example.org".')
-    if "@" in authority:
-        raise ValueError("Credentials do not belong here. Leave out what stands before the @.")
     if set(authority) & set("/?# "):
         raise ValueError(f'"{text}" has something after host and port. Write "{scheme}://HOST:PORT" and nothing more.')
     host, port = split_host_port(authority)

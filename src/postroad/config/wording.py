@@ -76,9 +76,9 @@ def field_at(path: KeyPath) -> FieldInfo | None:
 
 
 def _bound(error: ErrorDetails, name: str) -> str:
-    field = field_at(error["loc"])
-    unit = mark(field, "unit") if field else ""
-    return f"{_amount(error, error['ctx'][name])} {unit}".rstrip()
+    field, bound = field_at(error["loc"]), error["ctx"][name]
+    unit = mark(field, "unit") if field and bound != 1 else ""
+    return f"{_amount(error, bound)} {unit}".rstrip()
 
 
 def _amount(error: ErrorDetails, amount: Any) -> str:
