@@ -13,7 +13,7 @@ from postroad.ledger.local import LocalLimits
 from postroad.ledger.meter import SLOTS, Meter
 
 steps = st.lists(
-    st.tuples(st.sampled_from([0.0, 0.001, 0.4, 1.0, 2.99, 3.0, 7.5, 60.0]), st.integers(1, 4)), max_size=60
+    st.tuples(st.sampled_from([0.0, 0.001, 0.4, 1.0, 2.99, 3.0, 7.5, 57.5, 59.0, 60.0]), st.integers(1, 4)), max_size=60
 )
 
 
