@@ -141,6 +141,15 @@ def test_what_is_shown_loads_as_the_same() -> None:
     assert load_text(show(load_text(""))).settings == load_text("").settings
 
 
+def test_files_of_a_glob_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """A directory lists them as it likes, so there are many of them."""
+    names = [f"{number * 37 % 100:02}.toml" for number in range(100)]
+    for name in names:
+        (tmp_path / name).write_text(f'[relay]\ndomains = ["d{name[:2]}.example"]')
+    settings = load_text('include = ["*.toml"]', file=tmp_path / "postroad.conf").settings
+    assert list(map(str, settings.relay.domains)) == [f"d{number:02}.example" for number in range(100)]
+
+
 def test_what_was_included_is_not_included_again(tmp_path: Path) -> None:
     (tmp_path / "more.toml").write_text('[relay]\nnetworks = ["10.0.0.0/8"]')
     (tmp_path / "p.toml").write_text('include = ["more.toml"]\n[relay]\nnetworks = ["192.0.2.0/24"]')

@@ -139,8 +139,7 @@ class _Reviewer:
 
 
 def _is_default(node: Node, field: FieldInfo) -> bool:
-    value = plain(node)
-    return type(value) is type(field.default) and value == field.default
+    return bool(plain(node) == field.default)
 
 
 def _as_table(node: Node, field: FieldInfo) -> Node:
