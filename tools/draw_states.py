@@ -20,8 +20,8 @@ HEAD = """# The states of a server session
 Drawn from `TRANSITIONS` in `src/postroad/smtp/states.py` by `tools/draw_states.py`; change the table, not this page.
 
 A transition fires when the reply is sent. Arrows of the diagram follow a positive reply (2yz), unless they say "354",
-"334" or "refused". Left out, since they would hide the rest: what leaves the state as it is, RSET and a new EHLO, HELO or
-LHLO (from every transaction to READY), QUIT (to CLOSED), and 421, which closes from everywhere.
+"334" or "refused". Left out, since they would hide the rest: what leaves the state as it is, RSET and a new EHLO, HELO
+or LHLO (from every transaction to READY), QUIT (to CLOSED), and 421, which closes from everywhere.
 """
 TABLE_HEAD = """
 ## All transitions
