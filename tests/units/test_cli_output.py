@@ -123,6 +123,20 @@ def test_a_hundred_are_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [dry_run for _, _, dry_run in script.steering.asked] == [True, False]
 
 
+def test_a_dry_run_changes_nothing() -> None:
+    script = Script()
+    script.steering.changed = Changed(1000, 100, 0)
+    assert run(script.house(), ["queue", "delete", "--all", "--dry-run"]) == 0
+    assert [dry_run for _, _, dry_run in script.steering.asked] == [True]
+
+
+def test_a_listing_ends_at_its_limit() -> None:
+    for limit in (1, 2, 3):
+        with terminal() as screen:
+            assert run(Script().house(), ["queue", "list", "--json", "--limit", str(limit)]) == 0
+        assert len(screen.getvalue().splitlines()) == limit
+
+
 def test_long_work_is_seen_by_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "PROGRESS_AFTER", 0.0)
 

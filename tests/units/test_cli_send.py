@@ -106,9 +106,9 @@ def test_a_message_is_submitted_and_followed_until_it_is_delivered(server: Scrip
     assert message.get_content() == "This is a message from postroad send.\n"
 
 
-def test_text_of_any_letters_goes_to_a_server_of_seven_bits(server: ScriptedServer) -> None:
+@pytest.mark.parametrize("text", ["Grüße", "Grüße\n.\nFrom me\n" + "ü" * 2000, "x" * 2000])
+def test_text_of_any_letters_goes_to_a_server_of_seven_bits(server: ScriptedServer, text: str) -> None:
     server.replies["EHLO"] = "250 scripted"
-    text = "Grüße\n.\nFrom me\n" + "ü" * 2000
     assert send(server, "--to", "b@example.org", "--subject", "Größe ✓", "--body", text, "--no-wait") == [
         "queued     0ca9vy9nw0001"
     ]

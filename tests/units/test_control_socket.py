@@ -75,6 +75,30 @@ def test_a_message_with_very_many_recipients_comes_through(tmp_path: Path) -> No
     run(test())
 
 
+def test_a_line_may_be_long(tmp_path: Path) -> None:
+    """Ten thousand ids in a request, all reasons of a hundred recipients in an answer: far past asyncio's 64 KiB."""
+
+    async def test() -> None:
+        row = message(1, *(recipient(number, f"user{number}@example.org", reason="r" * 500) for number in range(140)))
+        async with relay(tmp_path, ScriptedSteering([row])) as made:
+            ids = tuple(message_id(number) for number in range(10_000))
+            await made.client.change(Change.HOLD, Selection(ids=ids))
+            assert made.steering.asked == [(Change.HOLD, Selection(ids=ids), False)]
+            assert await made.client.show(message_id(1)) == row
+
+    run(test())
+
+
+def test_a_change_without_a_condition_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay(tmp_path) as made:
+            (line,) = await made.converse(b'{"version":1,"verb":"change","change":"delete","selection":{}}\n')
+            assert line.startswith(b'{"error":"Nothing is selected.')
+            assert made.steering.asked == []
+
+    run(test())
+
+
 def test_facts_are_told_until_the_story_ends(tmp_path: Path) -> None:
     async def test() -> None:
         steering = ScriptedSteering()
