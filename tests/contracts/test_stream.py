@@ -7,14 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.contracts.streams import PAIRS, run
+from tests.contracts.streams import LOOPS, PAIRS, run
 
 from postroad.net.stream import READ_MAX, Stream, StreamBroken
 
 Play = Callable[[Stream, Stream], Coroutine[Any, Any, None]]
-KINDS = [
-    (loop, kind) for kind in PAIRS for loop in ("uvloop", "asyncio") if not (kind == "memory" and loop == "uvloop")
-]
+KINDS = [(loop, kind) for kind in PAIRS for loop in LOOPS]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: "-".join(kind))

@@ -225,7 +225,7 @@ def test_a_listener_that_the_kernel_closed_is_opened_again(monkeypatch):
         async with listening(facts=facts) as (server, _):
             server._sock.shutdown(socket.SHUT_RD)
             while len(facts) < 2:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
             # The kernel gives a new port where we did not ask for a certain one.
             (await greeted(server._sock.getsockname())).close()
             assert [fact.over for fact in facts] == [False, True]

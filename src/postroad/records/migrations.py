@@ -37,7 +37,7 @@ class RecordsTooNew(Exception):
 
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """Everything within, or nothing. (apsw's own uses savepoints, which break where SQLite has rolled back by itself.)"""
+    """Do everything within, or nothing. (apsw's own is a savepoint: it breaks where SQLite rolled back by itself.)"""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

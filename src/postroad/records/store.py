@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class RecordsTrouble(Exception):
-    """The file cannot be read or written now. The call was not done; after an I/O error it may yet show at a restart."""
+    """The file cannot be read or written now. The call was not done, but an I/O error may let it show at a restart."""
 
 
 class SqliteRecords:

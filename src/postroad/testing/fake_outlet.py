@@ -1,6 +1,7 @@
 """An Outlet that keeps what it is given, for tests that ask what happened.
 
-Owns: keeping facts, waiting for one. Passes tests/contracts/test_outlet.py, as observe/outlet.py does.
+Owns: keeping facts, waiting for one. Does not own: what is done with them. Passes tests/contracts/test_outlet.py,
+as observe/outlet.py does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Records in memory, for tests and simulations.
 
-Owns: the rows. Passes tests/contracts/test_records.py, as records/store.py does; what it cannot show is durability.
+Owns: the rows. Does not own: durability, which it cannot show. Passes tests/contracts/test_records.py, as
+records/store.py does.
 """
 
 from __future__ import annotations
