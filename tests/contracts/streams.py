@@ -6,7 +6,6 @@ Owns: how a pair is made. To add an implementation, add its maker to PAIRS.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,6 +17,7 @@ import trustme
 import uvloop
 
 from postroad.net.stream import SocketStream, Stream
+from postroad.testing.memory_stream import WINDOW, stream_pair
 
 Pair = Callable[[], AbstractAsyncContextManager[tuple[Stream, Stream]]]
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -106,12 +106,23 @@ async def tls() -> AsyncIterator[tuple[Stream, Stream]]:
         yield client, server
 
 
-PAIRS: dict[str, Pair] = {"tcp": tcp, "unix": unix, "tls": tls}
-with contextlib.suppress(ImportError):
-    from postroad.testing.memory_stream import memory_pair
+@asynccontextmanager
+async def memory(piece: int = WINDOW) -> AsyncIterator[tuple[Stream, Stream]]:
+    streams = stream_pair(piece=piece, names=("127.0.0.1", "127.0.0.1"))
+    yield streams
+    for stream in streams:
+        stream.abort()
+        await stream.wait_closed()
 
-    @asynccontextmanager
-    async def memory() -> AsyncIterator[tuple[Stream, Stream]]:
-        yield memory_pair()
 
-    PAIRS["memory"] = memory
+def memory_in_pieces() -> AbstractAsyncContextManager[tuple[Stream, Stream]]:
+    return memory(1000)
+
+
+PAIRS: dict[str, Pair] = {
+    "tcp": tcp,
+    "unix": unix,
+    "tls": tls,
+    "memory": memory,
+    "memory-in-pieces": memory_in_pieces,
+}
