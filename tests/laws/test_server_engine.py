@@ -19,6 +19,7 @@ from postroad.smtp.events import (
     DataStart,
     Event,
     Hello,
+    MailFrom,
     Quit,
     Refused,
     Signal,
@@ -256,6 +257,17 @@ def test_a_driver_that_does_not_keep_the_contract_hears_of_it() -> None:
         engine.send_reply(reply.BYE)
 
 
+def test_421_for_one_recipient_closes_for_all() -> None:
+    engine = ServerConnection(OFFER, protocol=Protocol.LMTP)
+    engine.send_greeting(GREETING)
+    engine.receive_data(b"LHLO c\r\n" + ENVELOPE + ENVELOPE[-15:] + b"BDAT 0 LAST\r\n")
+    while not isinstance(event := engine.next_event(), ChunkEnd):
+        assert not isinstance(event, Signal)
+        engine.send_reply(answer(event, engine))
+    engine.send_replies([reply.QUEUED, reply.SHUTTING_DOWN])
+    assert engine.state is State.CLOSED
+
+
 def test_memory_of_an_endless_line_is_bounded() -> None:
     engine = ServerConnection(OFFER)
     engine.send_greeting(GREETING)
@@ -265,6 +277,17 @@ def test_memory_of_an_endless_line_is_bounded() -> None:
         assert engine.unread <= 1
     engine.receive_data(b"\r\nNOOP\r\n")
     assert engine.next_event() == Refused(reply.LINE_TOO_LONG)
+
+
+def test_a_refused_hello_is_forgotten() -> None:
+    """RFC 5321 section 4.1.4: the server stays in the state it was in, and so does what it had offered."""
+    engine = ServerConnection(OFFER)
+    engine.send_greeting(GREETING)
+    engine.receive_data(b"EHLO c\r\nHELO c\r\nMAIL FROM:<a@b> BODY=8BITMIME\r\n")
+    for answers in (reply.OK, reply.RELAY_DENIED):
+        assert isinstance(engine.next_event(), Hello)
+        engine.send_reply(answers)
+    assert isinstance(engine.next_event(), MailFrom)
 
 
 def test_a_cancelled_exchange_is_told() -> None:

@@ -97,12 +97,12 @@ def parse_utf8_address(text: str) -> str:
     """Return the address that an ORCPT of type utf-8 means, RFC 6533 section 3.
 
     Raises:
-        ValueError: not of that grammar, no character, or one that cannot be printed.
+        ValueError: not of that grammar, or of characters that do not exist or cannot be printed.
     """
     if not _UNITEXT.fullmatch(text):
         raise ValueError("not a utf-8 address")
-    address = _EMBEDDED.sub(lambda match: _character(match[1]), text)
-    if not address.isprintable():
+    address = _EMBEDDED.sub(lambda match: chr(int(match[1], 16)), text)
+    if not address.isprintable():  # nor is a surrogate, which is no character and which no encoding takes
         raise ValueError("not printable")
     return address
 
@@ -111,10 +111,3 @@ def format_utf8_address(address: str, *, ascii_only: bool) -> str:
     """Return the address for an ORCPT of type utf-8: utf-8-addr-xtext if ``ascii_only``, else utf-8-addr-unitext."""
     special = _NOT_QCHAR if ascii_only else _NOT_QUCHAR
     return special.sub(lambda match: f"\\x{{{ord(match[0]):02X}}}", address)
-
-
-def _character(point: str) -> str:
-    # chr() of a surrogate is a str that no encoding takes; of more than U+10FFFF a ValueError by itself.
-    if 0xD800 <= int(point, 16) <= 0xDFFF:
-        raise ValueError("a surrogate is no character")
-    return chr(int(point, 16))

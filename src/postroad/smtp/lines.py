@@ -92,7 +92,7 @@ class LineBuffer:
         line = self._octets[self._start : len(self._octets) - has_cr]
         if b"\n" in line or b"\r" in line:
             raise PeerError(reply.BARE_NEWLINE)
-        if self._is_dropping or _is_too_long(line, limits, least):
+        if _is_too_long(line, limits, least):
             self._is_dropping = True
             self._octets, self._start = b"\r" if has_cr else b"", 0
 

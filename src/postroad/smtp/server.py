@@ -374,7 +374,6 @@ class ServerConnection:
 
     def _forget_transaction(self) -> None:
         self.recipients = 0
-        self._body = Body.SEVEN_BIT
         self._data = self._chunks = None
         if self._terms.smtputf8:
             self._terms = Terms(self._offer, self._terms.is_extended)
