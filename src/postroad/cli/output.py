@@ -46,6 +46,18 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def prepare() -> None:
+    """Load what a terminal needs, now: once the command acts as another user, that may not be readable any more."""
+    if is_terminal():
+        import io
+
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("\u00e9", "\u65e5")  # letters, too, have tables that are loaded late
+        Console(file=io.StringIO(), force_terminal=True).print(table, style="bold red")
+
+
 class Column(msgspec.Struct, frozen=True):
     """One column of a table. ``least``: its width at least, so that pages keep in line."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -21,6 +22,7 @@ from postroad.cli.output import (
     TableWriter,
     coloured,
     counted,
+    prepare,
     shown_next,
     shown_size,
     shown_span,
@@ -75,7 +77,7 @@ def list_(
     house = house_of(context)
 
     async def run() -> None:
-        async with house.open_queue(load_configuration(config).settings) as steering:
+        async with _opened(house, config) as steering:
             await _write_list(house, _pages(steering, selection, limit), as_json=as_json)
 
     asyncio.run(run())
@@ -93,7 +95,7 @@ def show(
     house = house_of(context)
 
     async def run() -> MessageRow:
-        async with house.open_queue(load_configuration(config).settings) as steering:
+        async with _opened(house, config) as steering:
             return await steering.show(identifier)
 
     row = asyncio.run(run())
@@ -117,7 +119,7 @@ def stats(
     house = house_of(context)
 
     async def run() -> QueueStats:
-        async with house.open_queue(load_configuration(config).settings) as steering:
+        async with _opened(house, config) as steering:
             return await with_progress("Counting", steering.stats(limit))
 
     found = asyncio.run(run())
@@ -127,6 +129,12 @@ def stats(
             write_json({"kind": "domain", **_fields(row)})
     else:
         _write_stats(found)
+
+
+def _opened(house: House, config: ConfigFile) -> AbstractAsyncContextManager[Steering]:
+    settings = load_configuration(config).settings
+    prepare()
+    return house.open_queue(settings)
 
 
 # --- changing ------------------------------------------------------------------------------------------
@@ -181,7 +189,7 @@ def _change(
     change = Change(verb)
 
     async def run() -> Changed:
-        async with house.open_queue(load_configuration(config).settings) as steering:
+        async with _opened(house, config) as steering:
             if not (yes or dry_run or 0 < len(selection.ids) <= ASK_ABOVE):
                 counts = await with_progress("Counting", steering.change(change, selection, dry_run=True))
                 _ask(change, counts)

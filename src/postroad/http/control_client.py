@@ -127,7 +127,7 @@ class RemoteSteering:
             with reachable(self._path) as name:
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     return await asyncio.open_unix_connection(name, limit=LINE_MAX)
-        except (FileNotFoundError, ConnectionRefusedError) as error:
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
             raise NoRelay(f"No relay runs here: nobody listens on {self._path}. Start one: postroad serve") from error
         except PermissionError as error:
             text = f"{self._path} may not be used by you: only root and the relay's user may. Try again as one of them."

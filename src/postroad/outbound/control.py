@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -118,7 +119,7 @@ class Control:
         return _Person(self, who)
 
     def close(self) -> None:
-        """Stop listening to facts, before the outlet is closed. Those who watch hear no more."""
+        """Stop listening to facts. Those who watch hear no more."""
         if self._recent is not None:
             self._recent.leave()
 
@@ -244,16 +245,19 @@ class Control:
         return changed
 
     async def _destination_rows(self, stats: Sequence[DomainStats]) -> tuple[DestinationRow, ...]:
-        """Add to the counts what the scheduler knows, and one look at the oldest message of each domain."""
-        rows = []
-        deadline = asyncio.get_running_loop().time() + OLDEST_SECONDS
-        for row in stats:
-            oldest = None
-            if asyncio.get_running_loop().time() < deadline:
-                page = await self._spool.list(Selection(domain=row.domain), after=None, limit=1)
-                oldest = page.messages[0] if page.messages else None
-            rows.append(_destination_row(row, oldest, self._destinations.describe(row.domain)))
-        return tuple(rows)
+        """Add to the counts what the scheduler knows, and a look at the oldest message of each, while there is time."""
+        oldest: dict[str, QueuedMessage] = {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OLDEST_SECONDS):
+                for row in stats:
+                    if not row.domain:  # a bare Postmaster's: the selection would mean any domain
+                        continue
+                    page = await self._spool.list(Selection(domain=row.domain), after=None, limit=1)
+                    if page.messages:
+                        oldest[row.domain] = page.messages[0]
+        return tuple(
+            _destination_row(row, oldest.get(row.domain), self._destinations.describe(row.domain)) for row in stats
+        )
 
 
 class _Person:

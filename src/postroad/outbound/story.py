@@ -57,6 +57,7 @@ class Recent:
         self._watchers: set[Watcher] = set()
         self._stream = facts
         self._unsubscribe = facts.subscribe(self)
+        self._is_closed = False
 
     def take(self, facts: Sequence[AnyFact]) -> None:
         """Remember facts, and tell those who watch."""
@@ -66,13 +67,18 @@ class Recent:
             watcher.take(told)
 
     async def close(self) -> None:
-        """Tell those who watch that nothing more will come."""
-        for watcher in self._watchers:
-            watcher.end()
+        """Hear from the outlet that it hands on no more."""
+        self._is_closed = True
+        self._end()
 
     def leave(self) -> None:
         """Listen no more."""
-        self._unsubscribe()
+        if not self._is_closed:
+            self._is_closed = True
+            self._unsubscribe()
+        self._end()
+
+    def _end(self) -> None:
         for watcher in self._watchers:
             watcher.end()
 
