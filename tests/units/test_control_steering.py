@@ -16,7 +16,7 @@ from postroad.core.outcome import DeliveryState, Dropped, Failed
 from postroad.outbound import control as control_module
 from postroad.outbound.control import About, Control, DestinationState, format_selection
 from postroad.outbound.steering import PAGE_MAX, Change, ControlRefused
-from postroad.spool.face import Changed, Selection
+from postroad.spool.face import Changed, DomainStats, Selection
 from postroad.testing.fake_outlet import FakeOutlet
 
 ABOUT = About("0.1.0", 4242, NOW - 3600, ("127.0.0.1:2525",))
@@ -121,6 +121,14 @@ def test_statistics_join_the_counts_the_oldest_and_what_the_scheduler_knows() ->
     assert (net.destination, net.status, net.reason, net.oldest_at) == ("", "", "", NOW - 60)
     assert (book.domain, book.reason) == ("xn--bcher-kva.example", "550 5.1.1 No such user")
     assert len(run(World().steering.stats(1)).destinations) == 1
+
+
+def test_recipients_without_a_domain_are_not_taken_for_all() -> None:
+    """A bare Postmaster has no domain; a selection without one means any."""
+    world = World()
+    world.spool.domain_stats = lambda limit: [DomainStats("", 1, 0, 0, None)]  # type: ignore[method-assign]
+    (row,) = run(world.steering.stats(10)).destinations
+    assert (row.domain, row.oldest_at, row.reason) == ("", None, "")
 
 
 def test_statistics_do_not_wait_for_the_oldest_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
