@@ -1,0 +1,152 @@
+"""Steering for the command line: through the relay that runs, or on the spool itself where none does.
+
+Owns: telling the two apart, becoming the owner of data_dir so that no file ends up as root's, the sentences where
+neither can be done. Does not own: steering (outbound/control.py), the lock (the spool takes it and refuses a second
+owner), what a relay does besides: nothing is delivered here, nothing expires.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+from postroad import __version__
+from postroad.config.addresses import TcpAddress
+from postroad.config.model import Settings
+from postroad.core.faces import Clock, Outlet
+from postroad.core.facts import AnyFact
+from postroad.http.control_client import RemoteSteering
+from postroad.net.local import user_name
+from postroad.net.name_servers import NameServers
+from postroad.net.resolve import DnsResolver
+from postroad.observe.log import Level, LogLines
+from postroad.outbound.control import NO_DESTINATIONS, About, Control
+from postroad.outbound.steering import ControlRefused, NoRelay, Steering
+from postroad.service.system_dice import SystemDice
+from postroad.spool.errors import StoreTooNew, StoreTrouble
+from postroad.spool.face import Spool
+from postroad.spool.owner import ShardOwned
+
+SOCKET_NAME: Final = "control.sock"
+"""In data_dir."""
+
+OpenSpool = Callable[[Settings, Clock, Outlet], AbstractAsyncContextManager[Spool]]
+"""Takes the shard's lock, opens it, and closes it in order. Raises ShardOwned and OSError."""
+
+
+def ask_relay(settings: Settings) -> Steering:
+    """Return the steering of the relay that runs on these settings; its calls raise NoRelay where none does."""
+    return RemoteSteering(settings.data_dir / SOCKET_NAME)
+
+
+@asynccontextmanager
+async def open_queue(settings: Settings, clock: Clock, open_spool: OpenSpool) -> AsyncIterator[Steering]:
+    """Give the steering of the relay that runs, else of the spool, which is ours until the block ends.
+
+    Raises:
+        ControlRefused: neither; the text says why, and what to do.
+    """
+    remote = ask_relay(settings)
+    if await _is_served(remote):
+        yield remote
+        return
+    who = user_name(os.geteuid())
+    outlet = FactsToPeople()
+    opening = open_spool(settings, clock, outlet)  # imports what it needs while we still may read everything
+    with _as_owner(settings.data_dir):
+        async with _opened(settings, opening) as spool:
+            about = About(__version__, os.getpid(), clock.now(), ())
+            yield Control(spool, clock, outlet, None, NO_DESTINATIONS, about).on_behalf_of(who)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, opening: AbstractAsyncContextManager[Spool]) -> AsyncIterator[Spool]:
+    """Enter ``opening``; where that cannot be done, say so in a sentence."""
+    async with AsyncExitStack() as stack:
+        try:
+            spool = await stack.enter_async_context(opening)
+        except ShardOwned as owned:
+            raise ControlRefused(
+                f"A relay holds the queue, but does not answer on {settings.data_dir / SOCKET_NAME} ({owned}). "
+                "Try again; if it stays so, look at its log, or stop it."
+            ) from owned
+        except (OSError, StoreTrouble, StoreTooNew) as error:
+            raise ControlRefused(f"The queue in {settings.data_dir} cannot be opened: {error}.") from error
+        yield spool
+
+
+async def resolve(server: TcpAddress, name: str, seconds: float) -> tuple[str, ...]:
+    """Ask one DNS server for the addresses of a name, within so many seconds. Raises NameTrouble, NameNotFound."""
+    from asyncio import get_running_loop
+
+    time = get_running_loop().time
+    resolver = DnsResolver(NameServers((server,), time=time), timeout=seconds / 2, dice=SystemDice(), time=time)
+    try:
+        addresses, _ = await resolver.addresses(name)
+        return tuple(addresses)
+    finally:
+        await resolver.close()
+
+
+class FactsToPeople:
+    """An Outlet for a command: a person who steers sees on standard error what the relay would have logged."""
+
+    def __init__(self) -> None:
+        self._lines = LogLines("logfmt", Level.INFO)
+
+    def emit(self, fact: AnyFact) -> None:
+        if (line := self._lines.line(fact)) is not None:
+            sys.stderr.write(line.decode("utf-8", "replace") + "\n")
+
+
+async def _is_served(remote: Steering) -> bool:
+    """True if a relay answers, False if none is there. Raises ControlRefused if one is there and does not answer."""
+    try:
+        await remote.health()
+    except NoRelay:
+        return False
+    return True
+
+
+@contextmanager
+def _as_owner(data_dir: Path) -> Iterator[None]:
+    """Act as the owner of data_dir meanwhile: root becomes him, nobody else may be somebody else."""
+    try:
+        found = data_dir.stat()
+    except FileNotFoundError:
+        text = f"There is no queue: {data_dir} is not there. Is it the right configuration (--config)?"
+        raise ControlRefused(text) from None
+    except OSError as error:
+        raise ControlRefused(f"{data_dir} cannot be looked at: {error.strerror}.") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise ControlRefused(f"{data_dir} is not a directory, so there is no queue in it.")
+    me = os.geteuid()
+    if found.st_uid == me:
+        yield
+    elif me == 0:
+        yield from _become(found.st_uid, found.st_gid)
+    else:
+        owner = user_name(found.st_uid)
+        raise ControlRefused(
+            f"The queue in {data_dir} belongs to {owner}, and you are {user_name(me)}. Run this as {owner} or root."
+        )
+
+
+def _become(uid: int, gid: int) -> Iterator[None]:
+    """Take on a user's rights, all of them and no more, until it ends."""
+    groups: Sequence[int] = os.getgroups()
+    mine = os.getegid()
+    os.setgroups([gid])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(mine)
+        os.setgroups(groups)
