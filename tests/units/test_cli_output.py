@@ -142,7 +142,7 @@ def test_long_work_is_seen_by_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def work(screen: Terminal) -> int:
         while "Counting" not in screen.getvalue():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
         return 7
 
     with terminal() as screen:

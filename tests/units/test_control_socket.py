@@ -42,7 +42,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 async def until(condition: Any) -> None:
     """Let others run until it holds; the test's time-out is the bound."""
     while not condition():
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
 
 def test_every_question_comes_back_as_it_was_answered(tmp_path: Path) -> None:
