@@ -30,6 +30,7 @@ class ListenerProfile(msgspec.Struct, frozen=True):
     offer_secured: Offer
     """Extensions under TLS."""
     bare_newline: Literal["refuse", "normalize"]
+    tls: Literal["off", "starttls", "implicit"] = "off"
 
 
 class InboundHouse(msgspec.Struct):

@@ -21,7 +21,7 @@ from postroad.core.ids import SessionId
 from postroad.core.outcome import Stage
 from postroad.core.reply import Reply
 from postroad.inbound.house import InboundHouse, ListenerProfile
-from postroad.inbound.session import Session
+from postroad.inbound.session import TLS_TIMEOUT, Session
 from postroad.inbound.transaction import Transactions
 from postroad.net.stream import Stream, StreamBroken, TlsFailed
 from postroad.policy.relay import Role
@@ -56,12 +56,13 @@ class InboundServer:
         self._tls = tls
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._draining = False
+        self._shaking = 0  # handshakes before a session
         self._sweeper: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> int:
-        """Sessions that are open now."""
-        return len(self._sessions)
+        """Sessions that are open now, and those whose handshake comes first."""
+        return len(self._sessions) + self._shaking
 
     def start(self) -> None:
         """Begin to look for clients that let us wait."""
@@ -81,9 +82,9 @@ class InboundServer:
         try:
             if self._draining:
                 await self._turn_away(profile, stream, session_id, "draining", reply.SHUTTING_DOWN)
-            elif len(self._sessions) >= self.limits.connections:
+            elif self.connections >= self.limits.connections:
                 await self._turn_away(profile, stream, session_id, "limits.connections")
-            else:
+            elif await self._shake_hands(profile, stream, session_id):
                 await self._serve(profile, stream, session_id, address)
         finally:
             if key is not None:
@@ -94,17 +95,19 @@ class InboundServer:
         answerer = Transactions(house, profile, session_id, address)
         if stream.tls:
             answerer.secured(stream.tls)
+        tls = self._tls if profile.tls == "starttls" else None
         engine = ServerConnection(
             offer=answerer.offer(),
             protocol=Protocol.LMTP if profile.role is Role.LMTP else Protocol.SMTP,
             bare_newline=profile.bare_newline,
+            is_secure=bool(stream.tls),
         )
         session = Session(
             stream,
             engine,
             answerer,
             offer=answerer.offer,
-            tls=self._tls,
+            tls=tls,
             errors_max=self.limits.errors,
             time=house.time,
         )
@@ -129,11 +132,36 @@ class InboundServer:
             del self._sessions[session]
             stream.close()
         if why:
-            house.outlet.emit(
-                facts.SessionBroke(
-                    at=house.clock.now(), session=session_id, listener=profile.name, client=address, why=why, ours=ours
-                )
+            self._emit_broke(profile, stream, session_id, why, ours=ours)
+
+    async def _shake_hands(self, profile: ListenerProfile, stream: Stream, session: SessionId) -> bool:
+        """Begin TLS where the listener has it from the first octet; False if that failed."""
+        if profile.tls != "implicit":
+            return True
+        assert self._tls is not None
+        self._shaking += 1
+        try:
+            await stream.start_tls(self._tls(), server_side=True, timeout=TLS_TIMEOUT, implicit=True)
+        except (StreamBroken, TlsFailed) as error:
+            self._emit_broke(profile, stream, session, str(error))
+            return False
+        finally:
+            self._shaking -= 1
+        return True
+
+    def _emit_broke(
+        self, profile: ListenerProfile, stream: Stream, session: SessionId, why: str, *, ours: bool = False
+    ) -> None:
+        self.house.outlet.emit(
+            facts.SessionBroke(
+                at=self.house.clock.now(),
+                session=session,
+                listener=profile.name,
+                client=stream.peer,
+                why=why,
+                ours=ours,
             )
+        )
 
     async def _turn_away(
         self,

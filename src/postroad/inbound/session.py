@@ -152,7 +152,11 @@ class Session:
                     return
             elif type(event) is Content:
                 await answerer.take(event.octets)
-            elif event is not PAUSED and not await self._answer(event):
+            elif event is PAUSED:
+                # Every event is answered before the next is asked for, so the engine has closed: nothing more comes.
+                await self._flush()
+                return
+            elif not await self._answer(event):
                 return
 
     async def _hear(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 from postroad.core import facts, reply
 from postroad.core.address import Mailbox, Path
 from postroad.core.envelope import Client, Envelope, Recipient
-from postroad.core.ids import MessageId, format_id
+from postroad.core.ids import MessageId, SessionId, format_id
 from postroad.core.outcome import Stage
 from postroad.core.reply import Reply
 from postroad.inbound.content import ContentCollector
@@ -41,6 +41,8 @@ from postroad.smtp.events import (
 from postroad.smtp.extensions import Offer, ehlo_reply
 from postroad.spool.face import NewMessage, SpoolRefused, Why
 
+HEADER_TOO_LONG: Final = reply.TOO_BIG.with_text("The header is too long to be looked through for Bcc")
+
 _SPOOL_REPLIES: Final = {
     Why.FULL: reply.DISK_FULL,
     Why.TROUBLE: reply.LOCAL_TROUBLE,
@@ -52,7 +54,7 @@ _SPOOL_REPLIES: Final = {
 class Transactions:
     """All transactions of one session, one after the other."""
 
-    def __init__(self, house: InboundHouse, profile: ListenerProfile, session: facts.SessionId, address: str) -> None:
+    def __init__(self, house: InboundHouse, profile: ListenerProfile, session: SessionId, address: str) -> None:
         self._house = house
         self._profile = profile
         self._session = session
@@ -71,6 +73,7 @@ class Transactions:
         self._message = MessageId(0)
         self._envelope: Envelope | None = None
         self._hops = 0
+        self._header_too_long = False
         self._message_id = ""
         self._begun = 0.0
 
@@ -204,12 +207,13 @@ class Transactions:
         house, envelope = self._house, self._envelope
         assert envelope is not None
         now = house.clock.now()
-        end = headers.header_end(held)
-        self._hops = headers.count_received(held, end)
+        self._hops = headers.count_received(held)
         if self._profile.role is Role.SUBMISSION:
-            held = submission.mend(held, self._message, hostname=house.hostname, now=now)
-            end = None
-        self._message_id = headers.message_id(held, end)
+            try:
+                held = submission.mend(held, self._message, hostname=house.hostname, now=now)
+            except submission.HeaderTooLong:  # the client hears of it at the end of its content, not before
+                self._header_too_long = True
+        self._message_id = headers.message_id(held)
         return received.format_received(envelope, self._message, hostname=house.hostname, now=now) + held
 
     async def _on_content_end(self, event: DataEnd | ChunkEnd) -> Reply | list[Reply]:
@@ -236,6 +240,8 @@ class Transactions:
             collector.complete_head()
             if self._hops > house.hops_max:
                 return await self._end_refused(reply.LOOP, "limits.received_hops")
+            if self._header_too_long:
+                return await self._end_refused(HEADER_TOO_LONG, "submission.header")
             content = await collector.finish()
             now = house.clock.now()
             message = NewMessage(id=self._message, envelope=self._envelope, content=content, received_at=now)
