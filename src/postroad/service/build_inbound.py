@@ -1,0 +1,109 @@
+"""From settings to inbound: what its sessions share, a profile for each listener, the certificates.
+
+Owns: what [[listener]], [limits], [relay] and [tls] mean to inbound. Does not own: sockets and their order
+(worker.py), decisions (policy/relay.py).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Callable
+from functools import lru_cache
+
+from postroad.config.listeners import Listener
+from postroad.config.model import Settings
+from postroad.config.networks import NetworkSet
+from postroad.config.patterns import PatternTable
+from postroad.core.faces import Clock, Limits, Outlet, Rate
+from postroad.core.ids import IdMaker
+from postroad.inbound.house import InboundHouse, ListenerProfile
+from postroad.inbound.server import ServerLimits
+from postroad.net.self_signed import ensure_self_signed
+from postroad.net.tls import Pair, ServerTls
+from postroad.policy.relay import Role
+from postroad.smtp.extensions import Offer
+from postroad.spool.face import Spool
+
+
+def build_house(
+    settings: Settings, spool: Spool, clock: Clock, outlet: Outlet, limits: Limits, time: Callable[[], float]
+) -> InboundHouse:
+    """Return what inbound needs of the rest. ``time`` is the event loop's."""
+    rate = settings.limits.client_rate
+    return InboundHouse(
+        spool=spool,
+        clock=clock,
+        outlet=outlet,
+        limits=limits,
+        is_trusted=trust_of(settings),
+        is_ours=domains_of(settings),
+        session_ids=IdMaker(0),
+        hostname=settings.hostname,
+        recipients_max=settings.limits.recipients,
+        hops_max=settings.limits.received_hops,
+        body_file_above=settings.spool.body_file_above,
+        client_rate=Rate(rate.count, rate.seconds),
+        time=time,
+    )
+
+
+def trust_of(settings: Settings) -> Callable[[str], bool]:
+    """Return what tells of a client's address whether it is in [relay] networks; a Unix socket of ours always is."""
+    networks = NetworkSet(settings.relay.networks)
+
+    @lru_cache(maxsize=4096)
+    def is_trusted(address: str) -> bool:
+        return address == "unix" or ipaddress.ip_address(address) in networks
+
+    return is_trusted
+
+
+def domains_of(settings: Settings) -> Callable[[str], bool]:
+    """Return what tells of a domain (A-labels in lower case, or a literal) whether it is in [relay] domains."""
+    table = PatternTable([settings.relay.domains])
+    return lambda domain: table.first_match("", domain) is not None
+
+
+def server_limits(settings: Settings) -> ServerLimits:
+    """Return the bounds on sessions."""
+    limits = settings.limits
+    return ServerLimits(
+        connections=limits.connections,
+        connections_per_ip=limits.connections_per_ip,
+        errors=limits.errors,
+        idle_timeout=limits.idle_timeout,
+    )
+
+
+def profile_of(listener: Listener, settings: Settings) -> ListenerProfile:
+    """Return what the sessions of one listener have in common."""
+    secured = Offer(size_max=settings.limits.message_size)
+    clear = Offer(size_max=settings.limits.message_size, starttls=listener.tls == "starttls")
+    return ListenerProfile(
+        name=listener.label,
+        role=Role(listener.role),
+        offer=clear,
+        offer_secured=secured,
+        bare_newline=listener.bare_newline,
+        tls=listener.tls,
+    )
+
+
+def build_tls(
+    settings: Settings, clock: Clock, outlet: Outlet, time: Callable[[], float]
+) -> Callable[[], ssl.SSLContext] | None:
+    """Return what gives the context of the next handshake, or None where no listener has TLS.
+
+    Without certificates in the settings, a self-signed pair in data_dir is made and used.
+
+    Raises:
+        CertificateError: a certificate cannot be used.
+        OSError: the self-signed pair cannot be written.
+    """
+    if all(listener.tls == "off" for listener in settings.listener):
+        return None
+    pairs = [Pair(one.names, str(one.certificate), str(one.private_key)) for one in settings.tls.certificate]
+    if not pairs:
+        pairs = [ensure_self_signed(str(settings.data_dir), settings.hostname, now=clock.now())]
+    return ServerTls(pairs, minimum=settings.tls.minimum, outlet=outlet, clock=clock, time=time).context
