@@ -1,0 +1,225 @@
+"""A lane: one connection's worth of work for a destination, one job after the other.
+
+Owns: the attempt of a job: kept connection or a new one, hosts in order, what goes to the next host. Does not own:
+opening (connection.py), talking (session.py), outcomes (trouble.py by way of settle.py), how many lanes there are
+(destination.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from postroad.core import facts
+from postroad.core.outcome import AttemptError, Scope, Stage
+from postroad.core.reply import Reply
+from postroad.outbound.attempt import Attempt, in_order
+from postroad.outbound.connection import open_connection
+from postroad.outbound.content import ContentSource
+from postroad.outbound.destination import Destination
+from postroad.outbound.hops import Hop, ToHops
+from postroad.outbound.house import OutboundHouse
+from postroad.outbound.job import Job
+from postroad.outbound.local import deliver_locally
+from postroad.outbound.scheduler import Scheduler
+from postroad.outbound.session import NextHopSession
+from postroad.outbound.settle import Settler
+from postroad.spool.face import ContentDamaged, ContentReader
+
+HOSTS_MAX: Final = 5
+"""Hosts tried in one attempt. RFC 5321 section 5.1 wants at least two where there are as many."""
+LEASE_PAUSE: Final = 0.2
+"""Seconds until a connection is asked for again where other workers hold all of a destination's."""
+BROKEN_PAUSE: Final = 60.0
+"""Seconds until a job is looked at again whose attempt met an error of ours."""
+
+
+class Lane:
+    """Works for one destination until there is nothing to do or no room for it."""
+
+    def __init__(self, house: OutboundHouse, scheduler: Scheduler, settler: Settler, destination: Destination) -> None:
+        self._house = house
+        self._scheduler = scheduler
+        self._settler = settler
+        self._destination = destination
+        self._session: NextHopSession | None = None
+        self._hop: Hop | None = None
+        self._connection_key = f"to:{destination.key}"
+
+    async def run(self) -> None:
+        """Work. Never raises for what a next hop does."""
+        destination = self._destination
+        try:
+            while (job := destination.take() or await self._wait()) is not None:
+                destination.in_work += 1
+                try:
+                    await self._work(job)
+                finally:
+                    destination.in_work -= 1
+                if not destination.has_room_for_me():
+                    return
+        finally:
+            try:
+                await self._part()
+            finally:
+                destination.lane_ended()
+
+    async def _wait(self) -> Job | None:
+        session = self._session
+        if session is None or not session.is_usable:
+            return None
+        return await self._destination.wait_for_job()
+
+    async def _work(self, job: Job) -> None:
+        """Attempt one job; whatever happens, its deliveries are settled or given back."""
+        try:
+            await self._keep_rate()
+            if isinstance(self._destination.target, ToHops):
+                await self._send(job, self._destination.target)
+            else:
+                rulings = await deliver_locally(self._house, self._settler, job, self._destination.target)
+                self._scheduler.settle(job, rulings)
+        except ContentDamaged:
+            self._scheduler.lost(job)  # the spool has set it aside and said so
+        except Exception as error:  # noqa: BLE001 - boundary: an error of ours; the job stays in the queue, nothing is lost
+            self._house.outlet.emit(
+                facts.Trouble(at=self._house.clock.now(), what="attempt", why=f"{type(error).__name__}: {error}")
+            )
+            asyncio.get_running_loop().call_exception_handler({"message": "an attempt broke", "exception": error})
+            self._drop_session()
+            self._scheduler.give_back(self._destination, [job], self._house.clock.now() + BROKEN_PAUSE)
+
+    async def _keep_rate(self) -> None:
+        rate = self._destination.limits.rate
+        if rate is not None:
+            while wait := await self._house.limits.take_tokens(self._connection_key, rate):
+                await asyncio.sleep(wait)
+
+    # --- one attempt at the hosts of a destination ---
+
+    async def _send(self, job: Job, target: ToHops) -> None:
+        content = job.message.content
+        reader = None if content is not None else await self._house.spool.open(job.id)
+        attempt = Attempt(job, _source(content, reader), self._house.time())
+        try:
+            if not await self._send_over_kept(attempt):
+                await self._send_over_new(attempt, target)
+        finally:
+            if reader is not None:
+                reader.close()
+        self._scheduler.learned(self._destination, attempt)
+        self._scheduler.settle(job, self._settler.of_attempt(job, self._destination.key, attempt))
+
+    async def _send_over_kept(self, attempt: Attempt) -> bool:
+        """Send over the kept connection; False if there is none.
+
+        Also False if it turned out to be stale, closed by the other side while it was idle, before it
+        took anything: then a new one is opened at once.
+        """
+        session, hop = self._session, self._hop
+        if session is None or hop is None:
+            return False
+        if not session.is_usable or session.messages >= self._destination.limits.messages_per_connection:
+            await self._part()
+            return False
+        await self._deliver(session, hop, attempt)
+        error = attempt.error
+        is_stale = error is not None and error.reply is None and error.stage in (Stage.MAIL, Stage.RCPT)
+        if is_stale and not attempt.answers:
+            attempt.error = None
+            return False
+        return True
+
+    async def _send_over_new(self, attempt: Attempt, target: ToHops) -> None:
+        """Try the hosts in order. What a host refused for now, before the content, the next may take."""
+        for hop in in_order(target.hops, self._house.dice)[:HOSTS_MAX]:
+            started = self._house.time()
+            try:
+                session = await self._open(hop)
+            except AttemptError as error:
+                attempt.error = error
+                attempt.host = hop.host
+                self._emit_attempted(attempt, hop, "", "", error.stage, error.reply, started)
+                if error.scope not in (Scope.STREAM, Scope.HOST):
+                    return
+                continue
+            await self._deliver(session, hop, attempt)
+            if not attempt.wants_next_host:
+                return
+
+    async def _open(self, hop: Hop) -> NextHopSession:
+        await self._part()
+        most = self._destination.limits.connections
+        while not await self._house.limits.take_connection(self._connection_key, most):
+            await asyncio.sleep(LEASE_PAUSE)
+        try:
+            self._session = await open_connection(self._house, hop, self._destination.key)
+        except BaseException:
+            self._house.limits.give_connection(self._connection_key)
+            raise
+        self._hop = hop
+        return self._session
+
+    async def _deliver(self, session: NextHopSession, hop: Hop, attempt: Attempt) -> None:
+        """Hand the message over for the recipients that still need it, and note what came of it."""
+        started = self._house.time()
+        numbers = attempt.remaining
+        result = await session.deliver(attempt.job.message.envelope, numbers, attempt.content)
+        attempt.note(result, hop.host)
+        error = result.error
+        if error is not None:
+            stage, reply = error.stage, error.reply
+        else:
+            stage, reply = result.results[-1].stage, result.results[-1].reply
+        self._emit_attempted(attempt, hop, session.address, session.tls, stage, reply, started, len(numbers))
+        if not session.is_usable:
+            self._drop_session()
+
+    def _emit_attempted(
+        self,
+        attempt: Attempt,
+        hop: Hop,
+        address: str,
+        tls: str,
+        stage: Stage,
+        reply: Reply | None,
+        started: float,
+        recipients: int = 0,
+    ) -> None:
+        self._house.outlet.emit(
+            facts.Attempted(
+                at=self._house.clock.now(),
+                message=attempt.job.id,
+                destination=self._destination.key,
+                host=hop.host,
+                address=address,
+                tls=tls,
+                recipients=recipients or len(attempt.remaining),
+                stage=stage,
+                reply=reply,
+                seconds=self._house.time() - started,
+            )
+        )
+
+    # --- the end of a connection ---
+
+    async def _part(self) -> None:
+        """Say QUIT and close, if there is a connection."""
+        session, self._session, self._hop = self._session, None, None
+        if session is not None:
+            self._house.limits.give_connection(self._connection_key)
+            await session.quit()
+
+    def _drop_session(self) -> None:
+        """Close without a word: the connection cannot be used any more."""
+        session, self._session, self._hop = self._session, None, None
+        if session is not None:
+            self._house.limits.give_connection(self._connection_key)
+            session.abort()
+
+
+def _source(content: bytes | None, reader: ContentReader | None) -> ContentSource:
+    if content is not None:
+        return ContentSource(content)
+    assert reader is not None
+    return ContentSource(reader)
