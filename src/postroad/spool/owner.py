@@ -1,7 +1,7 @@
 """Who owns a shard: a lock on shard-N/owner.lock, held as long as the shard is.
 
-Owns: the lock. One owner at a time, in whatever process; a crash frees it, since the kernel does. The lock is never on the
-database: closing any descriptor of that would drop SQLite's own locks (docs/durability.md). Does not
+Owns: the lock. One owner at a time, in whatever process; a crash frees it, since the kernel does. The lock is never
+on the database: closing any descriptor of that would drop SQLite's own locks (docs/durability.md). Does not
 own: what the owner does (shard.py). The command line takes the same lock when no relay runs.
 """
 

@@ -1,0 +1,83 @@
+"""The Disk face on the operating system's files.
+
+Owns: how a file is made, synced, listed. Does not own: when (content.py, recovery.py, local delivery). Passes
+tests/contracts/test_disk.py, as does testing/memory_disk.py. The assumptions about what ``fsync`` means stand in
+docs/durability.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+_FILE_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class OsFile:
+    """An open file of the operating system."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, octets: bytes | memoryview) -> None:
+        rest = memoryview(octets)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def read_at(self, offset: int, octets_max: int) -> bytes:
+        return os.pread(self._descriptor, octets_max, offset)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class OsDisk:
+    """The file systems of this machine."""
+
+    def create(self, path: str, mode: int = 0o600) -> OsFile:
+        return OsFile(os.open(path, _FILE_FLAGS | os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, mode))
+
+    def open(self, path: str) -> OsFile:
+        return OsFile(os.open(path, _FILE_FLAGS | os.O_RDONLY))
+
+    def rename(self, old: str, new: str) -> None:
+        Path(old).replace(new)
+
+    def link(self, old: str, new: str) -> None:
+        os.link(old, new, follow_symlinks=False)
+
+    def unlink(self, path: str) -> None:
+        Path(path).unlink()
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(path)
+
+    def list(self, path: str) -> Sequence[str]:
+        return os.listdir(path)
+
+    def make_directories(self, path: str, mode: int = 0o700) -> None:
+        missing = [each for each in (Path(path), *Path(path).parents) if not each.is_dir()]
+        for each in reversed(missing):
+            each.mkdir(mode=mode, exist_ok=True)
+            self.sync_directory(str(each.parent))
+
+    def sync_directory(self, path: str) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def free(self, path: str) -> int:
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize

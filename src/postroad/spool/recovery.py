@@ -1,0 +1,92 @@
+"""How a shard gets on its feet: at start, and again after the disk or the database failed it.
+
+Owns: opening with an empty WAL, setting a damaged database aside whole, removing refused messages that are there all
+the same, collecting orphaned content files. Blocking: runs in the writer's lane. Does not own: when to try again
+(shard.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from postroad.core.faces import Disk
+from postroad.spool.errors import StoreDamaged, StoreTrouble, store_step
+from postroad.spool.rows import body_name
+from postroad.spool.store import Store, StoreOptions, database_files
+from postroad.spool.store_read import Totals
+
+BODIES: str = "bodies"
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a shard held when it was opened."""
+
+    store: Store
+    totals: Totals
+    counts: list[tuple[str, int, int, int, float]]
+    reports: list[int]
+    oldest: tuple[int, float] | None
+    damaged_at: str
+    """Where a damaged database was moved to; empty if it was well."""
+
+
+def reopen(
+    directory: str, options: StoreOptions, disk: Disk, refused: Iterable[int], now: float, reports: int
+) -> Found:
+    """Open the store, or, if it is damaged, set it aside and make a new one.
+
+    Raises:
+        StoreTrouble: the disk does not work now.
+        StoreTooNew: a newer Postroad wrote it.
+    """
+    try:
+        return _open(directory, options, refused, now, reports, "")
+    except StoreDamaged:
+        moved = set_aside(directory, disk, now)
+        return _open(directory, options, (), now, reports, moved)
+
+
+def _open(directory: str, options: StoreOptions, refused: Iterable[int], now: float, reports: int, moved: str) -> Found:
+    store = Store(directory, options)
+    try:
+        store.open(now)
+        store.write.forget(refused)
+        totals, counts = store.read.totals(), store.read.counts()
+        return Found(store, totals, counts, store.read.reports(reports), store.write.oldest(), moved)
+    except BaseException:
+        store.close(checkpoint=False)
+        raise
+
+
+def set_aside(directory: str, disk: Disk, now: float) -> str:
+    """Move a damaged database, whole, to ``DIRECTORY.damaged-TIME``; return where it is. Content files stay."""
+    target = f"{directory}.damaged-{int(now)}"
+    with store_step():
+        disk.make_directories(target)
+        for path in database_files(directory):
+            if disk.exists(path):
+                disk.rename(path, f"{target}/{path.rsplit('/', 1)[1]}")
+        disk.sync_directory(target)
+        disk.sync_directory(directory)
+    return target
+
+
+def collect_orphans(directory: str, disk: Disk, store: Store) -> int:
+    """Unlink content files that no row names: of messages that were refused, or ended just before a crash.
+
+    Does nothing while a damaged database lies beside the shard: its messages' contents may be among them.
+    """
+    parent, name = directory.rsplit("/", 1)
+    with store_step():
+        if any(other.startswith(f"{name}.damaged-") for other in disk.list(parent)):
+            return 0
+        known = {body_name(message) for message in store.read.ids()}
+        orphans = [entry for entry in disk.list(f"{directory}/{BODIES}") if entry not in known]
+        for entry in orphans:
+            disk.unlink(f"{directory}/{BODIES}/{entry}")
+    return len(orphans)
+
+
+__all__ = ["BODIES", "Found", "StoreTrouble", "collect_orphans", "reopen", "set_aside"]

@@ -1,0 +1,244 @@
+"""Listings and bulk changes: what a person, or age, asks of many deliveries at once.
+
+Owns: walking through the queue in the order of ids, in slices, each change in the transaction of a batch, so that no
+250 waits longer than a slice. Does not own: one message's way in and out (shard.py, which is built on this).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+from postroad.core.ids import MessageId
+from postroad.core.outcome import DeliveryState, Outcome
+from postroad.spool.agenda import Agenda, Watch
+from postroad.spool.batch import Batch
+from postroad.spool.face import Changed, Delivery, DomainStats, Page, QueuedMessage, Selection
+from postroad.spool.rows import Head, HeadRow, WaitingRow, queued
+from postroad.spool.selection import UNWARNED, WAITING, Filter, Search
+from postroad.spool.store_read import ReadStore
+from postroad.spool.store_write import WriteStore
+from postroad.spool.writer import Writer
+
+SLICE: Final = 500
+"""Rows read or changed at a time: about 5 ms."""
+_LAST: Final = 2**31
+_END: Final = 2**63 - 1
+
+Found = tuple[Head, list[Delivery]]
+Pairs = list[tuple[Head, Delivery]]
+Rows = tuple[list[WaitingRow], list[HeadRow]]
+OldRows = tuple[list[WaitingRow], list[HeadRow], MessageId | None]
+Apply = Callable[[WriteStore, Head, Delivery], None]
+
+
+def _scan(after: tuple[int, int], before: int, wanted: Filter, limit: int) -> Callable[[ReadStore], Rows]:
+    return lambda store: store.scan(after, before, wanted, limit)
+
+
+class Steer:
+    """The part of a shard that looks at many deliveries."""
+
+    writer: Writer
+
+    def __init__(self, agenda: Agenda) -> None:
+        self.agenda = agenda
+
+    async def _read(self, work: Callable[[Any], Any]) -> Any:
+        raise AssertionError("the shard reads")
+
+    async def _check_rows(self, rows: list[WaitingRow], heads: list[HeadRow]) -> list[Found]:
+        raise AssertionError("the shard checks")
+
+    # --- listings ---
+
+    async def list(self, selection: Selection, *, after: MessageId | None, limit: int) -> Page:
+        search = Search(selection)
+        messages: list[QueuedMessage] = []
+        async for head, deliveries in self._walk(search, after):
+            meant = [delivery for delivery in deliveries if search.matches(delivery, head.envelope)]
+            if meant:
+                messages.append(queued(head, meant))
+                if len(messages) == limit:
+                    return Page(tuple(messages), head.id)
+        return Page(tuple(messages), None)
+
+    async def show(self, message: MessageId) -> QueuedMessage | None:
+        read = await self._read(lambda store: store.message(message))
+        for head, deliveries in await self._check_rows(*read) if read else ():
+            return queued(head, deliveries)
+        return None
+
+    def domain_stats(self, limit: int) -> Sequence[DomainStats]:
+        return tuple(self.agenda.stats(limit))
+
+    async def _walk(self, search: Search, after: MessageId | None) -> AsyncIterator[Found]:
+        """Yield messages with those of their deliveries that pass the filter, whole messages, oldest first."""
+        at: tuple[int, int] = (after, _LAST) if after is not None else (0, -1)
+        held: Found | None = None
+        while True:
+            read = await self._read(_scan(at, _END, search.filter, SLICE))
+            if read is None:
+                break
+            rows, heads = read
+            for head, deliveries in await self._check_rows(rows, heads):
+                if held is not None and held[0].id == head.id:
+                    held[1].extend(deliveries)
+                    continue
+                if held is not None:
+                    yield held
+                held = (head, deliveries)
+            if len(rows) < SLICE:
+                break
+            at = (rows[-1].message, rows[-1].number)
+            await asyncio.sleep(0)
+        if held is not None:
+            yield held
+
+    async def _scan_old(self, after: MessageId, before: MessageId, limit: int, *, unwarned: bool) -> OldRows | None:
+        """Read up to ``limit`` rows of old messages; the last message is whole."""
+        wanted = UNWARNED if unwarned else WAITING
+        read = await self._read(_scan((after, _LAST), before, wanted, limit))
+        if read is None:
+            return None
+        rows, heads = read
+        if len(rows) < limit:
+            return rows, heads, None
+        last = rows[-1].message
+        while len(rows) % limit == 0 and rows:
+            more = await self._read(_scan((last, rows[-1].number), last + 1, wanted, limit))
+            if not more or not more[0]:
+                break
+            rows = [*rows, *more[0]]
+        return rows, heads, MessageId(last)
+
+    # --- bulk changes ---
+
+    async def flush(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed:
+        def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
+            store.steer(delivery, DeliveryState.DUE, now)
+
+        return await self._change(selection, (DeliveryState.DUE,), apply, DeliveryState.DUE, now, dry_run=dry_run)
+
+    async def hold(self, selection: Selection, *, dry_run: bool = False) -> Changed:
+        def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
+            store.steer(delivery, DeliveryState.HELD, delivery.due_at)
+
+        return await self._change(selection, (DeliveryState.DUE,), apply, DeliveryState.HELD, 0.0, dry_run=dry_run)
+
+    async def release(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed:
+        def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
+            store.steer(delivery, DeliveryState.DUE, now)
+
+        return await self._change(selection, (DeliveryState.HELD,), apply, DeliveryState.DUE, now, dry_run=dry_run)
+
+    async def drop(self, selection: Selection, rule: str, *, dry_run: bool = False) -> Changed:
+        def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
+            store.drop(head.envelope, delivery, rule, self._now())
+
+        return await self._change(selection, tuple(DeliveryState), apply, None, 0.0, dry_run=dry_run)
+
+    async def bounce(self, selection: Selection, outcome: Outcome, *, dry_run: bool = False) -> Changed:
+        def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
+            if self._wants_report(head, delivery):
+                store.steer(delivery, DeliveryState.REPORT_FAILED, delivery.due_at, outcome)
+            else:
+                store.drop(head.envelope, delivery, "bounced by hand, no report wanted", self._now())
+
+        states = (DeliveryState.DUE, DeliveryState.HELD)
+        return await self._change(selection, states, apply, DeliveryState.REPORT_FAILED, 0.0, dry_run=dry_run)
+
+    def _now(self) -> float:
+        raise AssertionError("the shard knows the time")
+
+    @staticmethod
+    def _wants_report(head: Head, delivery: Delivery) -> bool:
+        return head.envelope.sender is not None and head.envelope.recipients[delivery.number].wants_failure
+
+    async def _change(
+        self,
+        selection: Selection,
+        states: Sequence[DeliveryState],
+        apply: Apply,
+        new: DeliveryState | None,
+        due_at: float,
+        *,
+        dry_run: bool,
+    ) -> Changed:
+        """Change all that is meant, slice by slice."""
+        search = Search(selection)
+        recipients = messages = in_flight = 0
+        at: tuple[int, int] = (0, -1)
+        last_message = 0
+        while True:
+            watch = self.agenda.watch()
+            try:
+                read = await self._read(_scan(at, _END, search.filter, SLICE))
+                if read is None:
+                    break
+                rows, heads = read
+                meant = [
+                    (head, delivery)
+                    for head, deliveries in await self._check_rows(rows, heads)
+                    for delivery in deliveries
+                    if delivery.state in states and search.matches(delivery, head.envelope)
+                ]
+                free = [pair for pair in meant if self.agenda.may_give(pair[1], watch)]
+                in_flight += len(meant) - len(free)
+                if free and not dry_run:
+                    free = await self._apply_slice(free, apply, new, due_at, watch)
+            finally:
+                self.agenda.unwatch(watch)
+            recipients += len(free)
+            for head, _ in free:
+                messages += head.id != last_message
+                last_message = head.id
+            if len(rows) < SLICE:
+                break
+            at = (rows[-1].message, rows[-1].number)
+            await asyncio.sleep(0)
+        return Changed(recipients, messages, in_flight)
+
+    async def _apply_slice(
+        self,
+        pairs: Pairs,
+        apply: Apply,
+        new: DeliveryState | None,
+        due_at: float,
+        watch: Watch,
+    ) -> Pairs:
+        """Change a slice in the transaction of a batch; returns what was still free to be changed then."""
+        agenda = self.agenda
+        changed: Pairs = []
+
+        def work(store: WriteStore, batch: Batch) -> None:
+            for head, delivery in pairs:
+                if agenda.may_give(delivery, watch):
+                    apply(store, head, delivery)
+                    changed.append((head, delivery))
+                    agenda.changing.add((delivery.message, delivery.number))
+            store.end_messages(batch, {head.id: None for head, _ in changed})
+
+        try:
+            await self.writer.work(work)
+        finally:
+            for _, delivery in changed:
+                agenda.changing.discard((delivery.message, delivery.number))
+        for head, delivery in changed:
+            state = new
+            if new is DeliveryState.REPORT_FAILED and not self._wants_report(head, delivery):
+                state = None
+            agenda.changed(
+                delivery.domain,
+                delivery.priority,
+                int(delivery.state),
+                None if state is None else int(state),
+                due_at,
+            )
+            agenda.touch(delivery.message)
+            if state is DeliveryState.REPORT_FAILED:
+                agenda.report_due(head.id)
+        if new is DeliveryState.DUE:
+            agenda.end_pauses({delivery.domain for _, delivery in changed})
+        return changed

@@ -1,0 +1,208 @@
+"""Reading from the spool. With store.py and store_write.py the only place that speaks SQL.
+
+Owns: claims, listings, contents, counts. Runs in a thread, on a read-only connection of its own (or in turn with
+writes, see StoreOptions.exclusive). Each statement that may give many rows makes one JSON array of them inside SQLite:
+every step of SQLite gives the interpreter's lock up and queues for it again, up to 5 ms later while
+the loop is busy, so a claim of 200 rows is one step, not 200.
+
+Columns are cast to their type, text and blobs are given in hexadecimal: what a flipped bit makes of them still is a
+row of the right shape, and rows.py finds out that it is damaged.
+"""
+
+# ruff: noqa: S608 - the statements are put together of constants of this file only
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import apsw
+import msgspec
+
+from postroad.spool.errors import store_step
+from postroad.spool.rows import HeadRow, WaitingRow
+from postroad.spool.selection import Filter
+
+_TIME_MAX: Final = 1e11
+"""Seconds since the epoch: what is stored beyond is damage, and must not become an infinity in JSON."""
+
+
+def _number(column: str) -> str:
+    return f"ifnull(CAST({column} AS INTEGER), -1)"
+
+
+def _time(column: str) -> str:
+    return f"ifnull(max(-1.0, min({_TIME_MAX}, CAST({column} AS REAL))), -1.0)"
+
+
+def _octets(column: str) -> str:
+    return f"hex(CAST({column} AS BLOB))"
+
+
+_HEAD: Final = ", ".join(
+    [_number("id"), _time("received_at"), _number("size"), _number("in_file")]
+    + [_octets(column) for column in ("content_hash", "head_hash", "envelope")]
+)
+_WAITING: Final = ", ".join(
+    (
+        *(_number("message_id"), _number("number"), _octets("domain"), _number("priority"), _number("state")),
+        *(_number("attempts"), _time("due_at"), _number("warned"), _octets("last")),
+    )
+)
+_HEADS: Final = f"""
+SELECT json_group_array(json_array({_HEAD})) FROM message WHERE id IN (SELECT value FROM json_each(?))
+"""
+_DUE: Final = f"""
+SELECT json_group_array(json_array({_WAITING})) FROM (
+  SELECT * FROM delivery INDEXED BY delivery_queue
+  WHERE domain = ?1 AND state = 0 AND priority = ?2 AND due_at <= ?3
+    AND (message_id, number) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?4))
+  ORDER BY due_at LIMIT ?5)
+"""
+_NEXT_DUE: Final = """
+SELECT min(due_at) FROM delivery INDEXED BY delivery_queue
+WHERE domain = ? AND state = 0 AND priority = ? AND due_at > ?
+"""
+_SCAN_FORM: Final = f"""
+SELECT json_group_array(json_array({_WAITING})) FROM (
+  SELECT * FROM delivery NOT INDEXED
+  WHERE (message_id, number) > (?1, ?2) AND message_id < ?3 AND %s
+    AND (?4 IS NULL OR domain = ?4) AND (?5 IS NULL OR substr(domain, -length(?5)) = ?5)
+    AND state BETWEEN ?6 AND ?7 AND attempts >= ?8 AND warned <= ?9
+  ORDER BY message_id, number LIMIT ?10)
+"""
+_SCAN: Final = _SCAN_FORM % "?11 IS NULL"
+_SCAN_IDS: Final = _SCAN_FORM % "message_id IN (SELECT value FROM json_each(?11))"
+_OF_MESSAGE: Final = f"""
+SELECT json_group_array(json_array({_WAITING})) FROM (SELECT * FROM delivery WHERE message_id = ? ORDER BY number)
+"""
+_COUNTS: Final = """
+SELECT domain, state, priority, count(*), min(due_at) FROM delivery INDEXED BY delivery_queue
+GROUP BY domain, state, priority
+"""
+_REPORTS: Final = """
+SELECT json_group_array(DISTINCT message_id) FROM (
+  SELECT message_id FROM delivery INDEXED BY delivery_report WHERE state >= 2 ORDER BY message_id LIMIT ?)
+"""
+_CONTENT: Final = "SELECT octets FROM content WHERE id = ?"
+_IDS: Final = "SELECT json_group_array(id) FROM message"
+_DAMAGED_IDS: Final = "SELECT json_group_array(message_id) FROM damaged"
+_OLDEST: Final = "SELECT received_at FROM message ORDER BY id LIMIT 1"
+
+_decode_heads: Final = msgspec.json.Decoder(list[HeadRow]).decode
+_decode_waiting: Final = msgspec.json.Decoder(list[WaitingRow]).decode
+_decode_ids: Final = msgspec.json.Decoder(list[int]).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """The row of table total."""
+
+    messages: int
+    octets: int
+    last_id: int
+
+
+class ReadStore:
+    """The reading side of the open database. All methods block; all raise StoreTrouble and StoreDamaged."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._execute = connection.execute
+
+    def _value(self, sql: str, bindings: Sequence[apsw.SQLiteValue] = ()) -> apsw.SQLiteValue:
+        row = self._execute(sql, tuple(bindings)).fetchone()
+        return row[0] if row else None
+
+    # --- claims ---
+
+    def due(
+        self, domain: str, levels: Iterable[int], now: float, claimed: Sequence[tuple[int, int]], limit: int
+    ) -> tuple[list[WaitingRow], list[HeadRow], float | None]:
+        """Return rows due, most urgent first, their messages, and, if that was all, when more is due (None: not all).
+
+        Infinity: never.
+        """
+        rows = list[WaitingRow]()
+        levels, given = list(levels), _text(claimed)
+        with store_step():
+            for level in levels:
+                rows += _decode_waiting(_json(self._value(_DUE, (domain, level, now, given, limit - len(rows)))))
+                if len(rows) >= limit:
+                    return rows, self._heads(rows), None
+            later = [self._value(_NEXT_DUE, (domain, level, now)) for level in levels]
+            return (
+                rows,
+                self._heads(rows),
+                min((float(at) for at in later if isinstance(at, float)), default=float("inf")),
+            )
+
+    def message(self, message: int) -> tuple[list[WaitingRow], list[HeadRow]]:
+        """Return all deliveries of a message, and the message."""
+        with store_step():
+            rows = _decode_waiting(_json(self._value(_OF_MESSAGE, (message,))))
+            return rows, _decode_heads(_json(self._value(_HEADS, (_text([message]),))))
+
+    def reports(self, limit: int) -> list[int]:
+        """Return messages with a report due; of ``limit`` rows."""
+        with store_step():
+            return _decode_ids(_json(self._value(_REPORTS, (limit,))))
+
+    # --- by id: what is old, listings, bulk changes ---
+
+    def scan(
+        self, after: tuple[int, int], before: int, wanted: Filter, limit: int
+    ) -> tuple[list[WaitingRow], list[HeadRow]]:
+        """Return deliveries with after < (id, number) and id < before, in that order, and their messages."""
+        ids = None if wanted.ids is None else _text(wanted.ids)
+        bounds = (wanted.state_min, wanted.state_max, wanted.attempts_min, wanted.warned_max)
+        sql = _SCAN if ids is None else _SCAN_IDS
+        with store_step():
+            found = self._value(sql, (*after, before, wanted.domain, wanted.ending, *bounds, limit, ids))
+            rows = _decode_waiting(_json(found))
+            return rows, self._heads(rows)
+
+    # --- contents ---
+
+    def content(self, message: int) -> bytes | None:
+        """Return the content of a small message, or None if there is none."""
+        with store_step():
+            octets = self._value(_CONTENT, (message,))
+        return octets if isinstance(octets, bytes) else None
+
+    def ids(self) -> set[int]:
+        """Return the ids of all messages, and of those set aside: what may have a content file."""
+        with store_step():
+            return {*_decode_ids(_json(self._value(_IDS))), *_decode_ids(_json(self._value(_DAMAGED_IDS)))}
+
+    # --- counts, at start ---
+
+    def counts(self) -> list[tuple[str, int, int, int, float]]:
+        """Return (domain, state, priority, count, earliest due): one scan of an index."""
+        with store_step():
+            return [
+                (str(domain), int(state), int(priority), int(count), float(due_at))
+                for domain, state, priority, count, due_at in self._execute(_COUNTS)
+            ]
+
+    def totals(self) -> Totals:
+        with store_step():
+            row = self._execute("SELECT messages, octets, last_id FROM total").fetchone()
+        return Totals(*row) if row else Totals(0, 0, 0)
+
+    def oldest_at(self) -> float | None:
+        with store_step():
+            value = self._value(_OLDEST)
+        return value if isinstance(value, float) else None
+
+    def _heads(self, rows: Sequence[WaitingRow]) -> list[HeadRow]:
+        ids = dict.fromkeys(row.message for row in rows)
+        return _decode_heads(_json(self._value(_HEADS, (_text(list(ids)),)))) if ids else []
+
+
+def _text(value: object) -> str:
+    return _encode(value).decode()
+
+
+def _json(value: apsw.SQLiteValue) -> str:
+    assert isinstance(value, str)
+    return value
