@@ -52,7 +52,10 @@ class Names(Table):
     other_hostnames: tuple[HostName, ...] = setting((), "Further host names that are ours: an MX of that name is us.")
     other_addresses: tuple[IP, ...] = setting((), "Further IP addresses that are ours, such as the outside of a NAT.")
     origin: OptionalHostName = setting(
-        "", "Domain added to bare addresses from trusted clients; empty: the host name.", example='"example.org"'
+        "",
+        "Domain added to bare addresses from trusted clients; empty: the host name.",
+        example='"example.org"',
+        later=LATER,
     )
 
 
