@@ -1,6 +1,7 @@
 """What outbound needs of the rest, in one value that the house fills.
 
-Owns: the names of those things. Does not own: any of them.
+Owns: the names of those things, so that a test or a simulation can put others in their place. Does not own: any
+of them; whoever made one closes it.
 """
 
 from __future__ import annotations

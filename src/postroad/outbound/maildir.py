@@ -18,7 +18,7 @@ from postroad.core.faces import Disk, DiskFile
 from postroad.core.ids import MessageId, format_id
 
 DETAIL_SEPARATOR: Final = "+"
-"""What parts the detail from the user in a local-part (RFC 5233 section 1 leaves the sign to the site)."""
+"""What parts the detail from the user in a local-part: Postfix's recipient_delimiter, as most have it."""
 _PLACEHOLDER: Final = re.compile(r"\{(user|domain|address|detail)\}")
 _UNSAFE: Final = re.compile(r"[^\w.+=@~-]|^\.")
 

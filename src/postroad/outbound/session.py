@@ -144,7 +144,8 @@ class NextHopSession:
     @property
     def is_usable(self) -> bool:
         """True if another message can be tried here, as far as can be known without asking."""
-        return not self._is_broken and self._engine.is_ready and not self._stream.unread
+        engine = self._engine
+        return not (self._is_broken or self._stream.unread or engine.holds_octets) and engine.is_ready
 
     async def start_tls(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
         """Say STARTTLS, shake hands, say hello again (RFC 3207 section 4).

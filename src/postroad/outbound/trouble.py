@@ -1,20 +1,7 @@
 """What the words of an attempt mean: the only place where outcomes are made. Pure.
 
-Owns: the table below. Does not own: when to try again (policy/schedule.py), facts about it (settle.py), windows
-(policy/window.py by way of the scheduler).
-
-    heard                                      scope               becomes
-    2yz                                        -                   Delivered; a report where NOTIFY asks for one
-    4yz                                        any                 Deferred, or Failed(expired) when the time is up
-    5yz to this recipient or message           RECIPIENT, MESSAGE  Failed
-    5yz by DNS or policy                       SITE                Failed
-    5yz as greeting, to EHLO, STARTTLS, AUTH   HOST, STREAM        as 4yz: the host is at fault, not the message
-    nothing                                    any                 as 4yz: our own 451, X.4.1 to X.7.5 by the stage
-
-    Failed, and its sender                     becomes
-    is told (NOTIFY, RFC 3461 section 4.1)     REPORT_FAILED
-    is the null path                           Dropped("null-sender"), or REPORT_FAILED to failed_bounces_to
-    does not want to be told                   Dropped("notify-never")
+Owns: the table below the imports. Does not own: when to try again (policy/schedule.py), facts about it
+(settle.py), windows (policy/window.py by way of the scheduler).
 """
 
 from __future__ import annotations
@@ -27,6 +14,19 @@ from postroad.core.reply import Reply
 from postroad.outbound.attempt import Attempt
 from postroad.policy.schedule import Schedule, next_attempt
 from postroad.spool.face import Delivery, QueuedMessage, Ruling
+
+# heard                                      scope               becomes
+# 2yz                                        -                   Delivered; a report where NOTIFY asks for one
+# 4yz                                        any                 Deferred, or Failed(expired) when the time is up
+# 5yz to this recipient or message           RECIPIENT, MESSAGE  Failed
+# 5yz by DNS or policy                       SITE                Failed
+# 5yz as greeting, to EHLO, STARTTLS, AUTH   HOST, STREAM        as 4yz: the host is at fault, not the message
+# nothing                                    any                 as 4yz: our own 451, X.4.1 to X.7.5 by the stage
+#
+# Failed, and its sender                     becomes
+# is told (NOTIFY, RFC 3461 section 4.1)     REPORT_FAILED
+# is the null path                           Dropped("null-sender"), or REPORT_FAILED to failed_bounces_to
+# does not want to be told                   Dropped("notify-never")
 
 WHY_MAX: Final = 400
 """Characters of our own explanation in a reply."""

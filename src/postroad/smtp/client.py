@@ -7,7 +7,7 @@ Rule 3: a transition fires when the reply is heard, not when the command is sent
 are matched with replies in their order (RFC 2920 section 3.1); that is all there is to pipelining.
 
 Owns: which command may be said when, which reply answers which command. Does not own: what to say
-(client_transaction.py). If you touch TRANSITIONS, look at tests/dialogs/client, too.
+(client_transaction.py). If you touch TRANSITIONS, look at tests/units/test_smtp_client.py, too.
 """
 
 from __future__ import annotations
