@@ -1,7 +1,7 @@
 """What can keep a relay from starting, as one sentence that says what to do.
 
-Owns: those sentences, and which errors of a start are the world's rather than ours. Does not own: the causes:
-net/sockets.py and net/tls.py word theirs themselves. What is not named here is a bug, and keeps its traceback.
+Owns: those sentences, and which errors of a start are the world's rather than ours. What is not named here is a
+bug, and keeps its traceback. Does not own: the causes; net/sockets.py and net/tls.py word theirs themselves.
 """
 
 from __future__ import annotations

@@ -33,19 +33,27 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def reopen(
-    directory: str, options: StoreOptions, disk: Disk, refused: Iterable[int], now: float, reports: int
+    directory: str,
+    options: StoreOptions,
+    disk: Disk,
+    refused: Iterable[int],
+    now: float,
+    reports: int,
+    is_damaged: bool = False,
 ) -> Found:
-    """Open the store, or, if it is damaged, set it aside and make a new one.
+    """Open the store, or, if it is damaged (or known to be), set it aside and make a new one.
 
     Raises:
         StoreTrouble: the disk does not work now.
         StoreTooNew: a newer Postroad wrote it.
     """
-    try:
-        return _open(directory, options, refused, now, reports, "")
-    except StoreDamaged:
-        moved = set_aside(directory, disk, now)
-        return _open(directory, options, (), now, reports, moved)
+    if not is_damaged:
+        try:
+            return _open(directory, options, refused, now, reports, "")
+        except StoreDamaged:
+            pass
+    moved = set_aside(directory, disk, now)
+    return _open(directory, options, (), now, reports, moved)
 
 
 def _open(directory: str, options: StoreOptions, refused: Iterable[int], now: float, reports: int, moved: str) -> Found:

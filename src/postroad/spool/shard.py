@@ -12,18 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
-
-import msgspec
+from typing import Any
 
 from postroad.core import facts
 from postroad.core.faces import Clock, Disk, Outlet, Threads
-from postroad.core.ids import IdMaker, MessageId
+from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState
-from postroad.spool.agenda import Agenda, Claim
-from postroad.spool.batch import Batch, PutEntry, RecordEntry
+from postroad.spool.batch import PutEntry, RecordEntry
 from postroad.spool.content import FileBodyWriter, FileReader, MemoryReader, open_checked
-from postroad.spool.errors import StoreDamaged, StoreTrouble
 from postroad.spool.face import (
     BodyWriter,
     ContentDamaged,
@@ -34,89 +30,25 @@ from postroad.spool.face import (
     Ruling,
     SpoolFile,
     SpoolRefused,
-    SpoolStats,
-    Why,
 )
+from postroad.spool.ground import REPORTS_READ, ShardSettings
 from postroad.spool.owner import LockOwner, Owner
-from postroad.spool.recovery import BODIES, Found, collect_orphans, reopen
+from postroad.spool.recovery import BODIES, collect_orphans, reopen
 from postroad.spool.rows import (
     Head,
     HeadRow,
     RowDamaged,
     WaitingRow,
-    body_name,
     hash_of,
     queued,
     read_delivery,
     read_head,
 )
 from postroad.spool.steer import Steer
-from postroad.spool.store import StoreOptions
-from postroad.spool.writer import Writer
-
-FREE_LOOK_EVERY: Final = 1.0
-"""Seconds between two looks at the free space, while mail comes in."""
-REOPEN_FIRST: Final = 0.2
-REOPEN_LONGEST: Final = 10.0
-"""Seconds between attempts to open the store again after trouble; doubling."""
-REPORTS_READ: Final = 20_000
-
-
-class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the configuration says of a shard."""
-
-    min_free: int
-    """Octets; less on the disk: puts are refused (FULL)."""
-    store: StoreOptions = StoreOptions()
 
 
 class Shard(Steer):
     """Implements face.Spool. Made by ``take``."""
-
-    def __init__(
-        self,
-        directory: str,
-        *,
-        number: int,
-        clock: Clock,
-        outlet: Outlet,
-        disk: Disk,
-        threads: Threads,
-        settings: ShardSettings,
-        owner: Owner,
-        found: Found,
-    ) -> None:
-        super().__init__(Agenda())
-        self._clock = clock
-        self._directory = directory
-        self._outlet = outlet
-        self._disk = disk
-        self._threads = threads
-        self._settings = settings
-        self._owner = owner
-        self._lane = f"spool-{number}"
-        self._ids = IdMaker(number, floor=found.totals.last_id)
-        self._listener: Callable[[QueuedMessage], bool] | None = None
-        self._is_full = False
-        self._free_looked_at = -FREE_LOOK_EVERY
-        self._free_look: asyncio.Future[int] | None = None
-        self._trouble = ""
-        self._reopening: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Future[Any]] = set()
-        self._is_closed = False
-        self._messages = self._octets = 0
-        self._oldest: float | None = None
-        self._oldest_looked_at = 0.0
-        self.writer = Writer(
-            found.store,
-            threads,
-            clock,
-            lane=self._lane,
-            on_begun=self._on_begun,
-            on_committed=self._on_committed,
-            on_failed=self._on_failed,
-        )
-        self._learn(found)
 
     @classmethod
     async def take(
@@ -170,16 +102,6 @@ class Shard(Steer):
     def begin_body(self, message: MessageId) -> BodyWriter:
         bodies = f"{self._directory}/{BODIES}"
         return FileBodyWriter(bodies, message, self._disk, self._threads, self.refusing)
-
-    def refusing(self) -> Why | None:
-        if self._is_closed:
-            return Why.CLOSED
-        if self.writer.is_stopped:
-            return Why.TROUBLE
-        self._look_at_free()
-        if self._is_full:
-            return Why.FULL
-        return Why.BUSY if self.writer.is_full else None
 
     async def put(self, message: NewMessage, *, replaces: Sequence[tuple[MessageId, Sequence[Ruling]]] = ()) -> None:
         if (why := self.refusing()) is not None:
@@ -378,192 +300,7 @@ class Shard(Steer):
         finally:
             self.agenda.unwatch(watch)
 
-    # --- what a batch teaches memory ---
-
-    def _on_begun(self, batch: Batch) -> None:
-        self.agenda.arriving.update(put.id for put in batch.puts)
-
-    def _on_committed(self, batch: Batch, trouble: StoreTrouble | None) -> None:
-        agenda = self.agenda
-        for entry in batch.all_records():
-            self._learn_record(entry.claim, entry.pairs)
-        for message, size, in_file in batch.removed:
-            self._messages -= 1
-            self._octets -= size
-            agenda.reports.pop(MessageId(message), None)
-            if in_file:
-                self._in_background(self._threads.run_blocking(self._disk.unlink, self._body_path(message)))
-        for put in batch.puts:
-            self._messages += 1
-            self._octets += put.row[2]
-            agenda.arriving.discard(put.id)
-            for delivery in put.deliveries:
-                agenda.added(delivery)
-            self._offer(put)
-        if self._oldest is None and batch.puts:
-            self._oldest = batch.puts[0].row[1]
-        elif batch.removed:
-            self._look_at_oldest()
-        if trouble is not None:
-            self._tell_trouble(str(trouble))
-
-    def _offer(self, put: PutEntry) -> None:
-        """Offer a message that is durable now to whoever delivers; else it waits."""
-        message, agenda = put.message, self.agenda
-        content = message.content
-        is_file = isinstance(content, SpoolFile)
-        if self._listener is not None:
-            agenda.claim(message.id, message.envelope, put.row[2], is_file, put.deliveries)
-            kept = QueuedMessage(
-                message.id,
-                message.envelope,
-                message.received_at,
-                put.row[2],
-                put.deliveries,
-                content if isinstance(content, bytes) else None,
-            )
-            if self._listener(kept):
-                return
-            claim = agenda.claims[message.id]
-            for delivery in put.deliveries:
-                agenda.unclaim(claim, delivery)
-            return
-        for delivery in put.deliveries:
-            agenda.lower(delivery.domain, delivery.due_at)
-        agenda.touch(message.id)
-
-    def _learn_record(self, claim: Claim, pairs: Sequence[tuple[Delivery, Ruling]]) -> None:
-        agenda = self.agenda
-        for delivery, ruling in pairs:
-            agenda.freed(claim, delivery)
-            if claim.stale:
-                continue
-            due_at = delivery.due_at if ruling.warned else ruling.due_at
-            state = None if ruling.next is None else int(ruling.next)
-            agenda.changed(delivery.domain, delivery.priority, int(delivery.state), state, due_at)
-            if state is not None and state >= DeliveryState.REPORT_FAILED:
-                agenda.report_due(claim.id)
-
-    def _learn(self, found: Found) -> None:
-        """Take over what the database holds."""
-        self.agenda.load(found.counts)
-        self.agenda.reports_elsewhere = len(found.reports) >= REPORTS_READ
-        for message in found.reports:
-            self.agenda.report_due(MessageId(message))
-        self._messages, self._octets = found.totals.messages, found.totals.octets
-        self._oldest = found.oldest[1] if found.oldest else None
-        if found.damaged_at:
-            self._outlet.emit(facts.Damaged(at=self._clock.now(), what="database", where=found.damaged_at))
-
-    def _look_at_oldest(self) -> None:
-        now = self._clock.now()
-        if abs(now - self._oldest_looked_at) >= FREE_LOOK_EVERY:
-            self._oldest_looked_at = now
-            with suppress(StoreTrouble):
-                oldest = self.writer.store.write.oldest()
-                self._oldest = oldest[1] if oldest else None
-
-    # --- trouble, and its end ---
-
-    def _on_failed(self, error: StoreTrouble) -> None:
-        self.agenda.arriving.clear()
-        self._tell_trouble(str(error))
-        if self._reopening is None and not self._is_closed:
-            self._reopening = asyncio.get_running_loop().create_task(self._reopen(isinstance(error, StoreDamaged)))
-
-    def _tell_trouble(self, why: str, *, over: bool = False) -> None:
-        if over or why != self._trouble:
-            self._outlet.emit(facts.Trouble(at=self._clock.now(), what="spool", why=why or self._trouble, over=over))
-        self._trouble = "" if over else why
-
-    async def _reopen(self, is_damaged: bool) -> None:
-        """Open a fresh store, again and again until the disk works."""
-        wait = REOPEN_FIRST
-        old = self.writer.store
-        async with self.writer.turn:
-            await self._threads.run_blocking(lambda: old.close(checkpoint=False), lane=self._lane)
-            while not self._is_closed:
-                try:
-                    found = await self._threads.run_blocking(
-                        reopen,
-                        self._directory,
-                        self._settings.store,
-                        self._disk,
-                        sorted(self.writer.refused),
-                        self._clock.now(),
-                        REPORTS_READ,
-                        lane=self._lane,
-                    )
-                    break
-                except StoreTrouble as error:
-                    self._tell_trouble(str(error))
-                    await asyncio.sleep(wait)
-                    wait = min(wait * 2.0, REOPEN_LONGEST)
-            else:
-                return
-            if found.damaged_at:
-                for claim in list(self.agenda.claims.values()):
-                    claim.stale = True
-            self._learn(found)
-            self._reopening = None
-            self.writer.resume(found.store)
-        self._tell_trouble("", over=True)
-
-    async def _read(self, work: Callable[[Any], Any]) -> Any:
-        """Read in a thread; None if the store cannot be read now."""
-        if self.writer.is_stopped:
-            return None
-        store = self.writer.store
-        try:
-            if self._settings.store.exclusive:
-                async with self.writer.turn:
-                    return await self._threads.run_blocking(work, store.read, lane=self._lane)
-            return await self._threads.run_blocking(work, store.read, lane=f"{self._lane}-read")
-        except StoreTrouble as error:
-            if store is self.writer.store and not self.writer.is_stopped:
-                self.writer.is_stopped = True
-                self._on_failed(error)
-            return None
-
-    # --- free space ---
-
-    def _look_at_free(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._free_looked_at < FREE_LOOK_EVERY or self._free_look is not None:
-            return
-        self._free_looked_at = loop.time()
-        self._free_look = self._threads.run_blocking(self._disk.free, self._directory)
-        self._free_look.add_done_callback(self._on_free)
-
-    def _on_free(self, look: asyncio.Future[int]) -> None:
-        self._free_look = None
-        if not look.cancelled() and look.exception() is None:
-            self._note_free(look.result())
-
-    def _note_free(self, free: int) -> None:
-        is_full = free < self._settings.min_free
-        if is_full != self._is_full:
-            why = f"{free} octets free in {self._directory}, min_free is {self._settings.min_free}"
-            self._outlet.emit(facts.Trouble(at=self._clock.now(), what="disk", why=why, over=not is_full))
-        self._is_full = is_full
-
     # --- counts and life ---
-
-    def _now(self) -> float:
-        return self._clock.now()
-
-    def stats(self) -> SpoolStats:
-        why = self.refusing()
-        return SpoolStats(
-            messages=self._messages,
-            recipients=self.agenda.recipients,
-            held=self.agenda.held,
-            reports=self.agenda.report_rows,
-            octets=self._octets,
-            oldest_at=self._oldest if self._messages else None,
-            accepting=why is None,
-            trouble=self._trouble or ("" if why is None else why.value),
-        )
 
     async def flush_records(self) -> None:
         if not self.writer.is_stopped:
@@ -583,16 +320,3 @@ class Shard(Steer):
         async with self.writer.turn:
             await self._threads.run_blocking(lambda: store.close(checkpoint=True), lane=self._lane)
         self._owner.release()
-
-    def _body_path(self, message: int) -> str:
-        return f"{self._directory}/{BODIES}/{body_name(message)}"
-
-    def _in_background(self, work: Any) -> None:
-        future = asyncio.ensure_future(work)
-        self._background.add(future)
-        future.add_done_callback(self._on_background_done)
-
-    def _on_background_done(self, future: asyncio.Future[Any]) -> None:
-        self._background.discard(future)
-        if not future.cancelled() and (error := future.exception()) is not None:
-            self._outlet.emit(facts.Trouble(at=self._clock.now(), what="spool", why=str(error)))

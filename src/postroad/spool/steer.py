@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState, Outcome
-from postroad.spool.agenda import Agenda, Watch
+from postroad.spool.agenda import Watch
 from postroad.spool.batch import Batch
+from postroad.spool.counting import Counting
 from postroad.spool.face import Changed, Delivery, DomainStats, Page, QueuedMessage, Selection
 from postroad.spool.rows import Head, HeadRow, WaitingRow, queued
 from postroad.spool.selection import UNWARNED, WAITING, Filter, Search
 from postroad.spool.store_read import ReadStore
 from postroad.spool.store_write import WriteStore
-from postroad.spool.writer import Writer
 
 SLICE: Final = 500
 """Rows read or changed at a time: about 5 ms."""
@@ -37,16 +37,8 @@ def _scan(after: tuple[int, int], before: int, wanted: Filter, limit: int) -> Ca
     return lambda store: store.scan(after, before, wanted, limit)
 
 
-class Steer:
+class Steer(Counting):
     """The part of a shard that looks at many deliveries."""
-
-    writer: Writer
-
-    def __init__(self, agenda: Agenda) -> None:
-        self.agenda = agenda
-
-    async def _read(self, work: Callable[[Any], Any]) -> Any:
-        raise AssertionError("the shard reads")
 
     async def _check_rows(self, rows: list[WaitingRow], heads: list[HeadRow]) -> list[Found]:
         raise AssertionError("the shard checks")
@@ -148,9 +140,6 @@ class Steer:
 
         states = (DeliveryState.DUE, DeliveryState.HELD)
         return await self._change(selection, states, apply, DeliveryState.REPORT_FAILED, 0.0, dry_run=dry_run)
-
-    def _now(self) -> float:
-        raise AssertionError("the shard knows the time")
 
     @staticmethod
     def _wants_report(head: Head, delivery: Delivery) -> bool:

@@ -1,0 +1,205 @@
+"""What a shard stands on: its store and writer, whether they work, and how they are brought back.
+
+Owns: the parts a shard is made of, reading in a thread, trouble and its end, the free space. Does not own: what memory
+knows of the rows (counting.py), the calls of the face (steer.py, shard.py), which are built on this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from postroad.core import facts
+from postroad.core.faces import Clock, Disk, Outlet, Threads
+from postroad.core.ids import IdMaker
+from postroad.spool.agenda import Agenda
+from postroad.spool.batch import Batch
+from postroad.spool.errors import StoreDamaged, StoreTrouble
+from postroad.spool.face import Why
+from postroad.spool.owner import Owner
+from postroad.spool.recovery import BODIES, Found, reopen
+from postroad.spool.rows import body_name
+from postroad.spool.store import StoreOptions
+from postroad.spool.writer import Writer
+
+FREE_LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at the free space, while mail comes in."""
+REOPEN_FIRST: Final = 0.2
+REOPEN_LONGEST: Final = 10.0
+"""Seconds between attempts to open the store again after trouble; doubling."""
+REPORTS_READ: Final = 20_000
+
+
+class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration says of a shard."""
+
+    min_free: int
+    """Octets; less on the disk: puts are refused (FULL)."""
+    store: StoreOptions = StoreOptions()
+
+
+class Ground:
+    """The parts of a shard, and whether they work."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        number: int,
+        clock: Clock,
+        outlet: Outlet,
+        disk: Disk,
+        threads: Threads,
+        settings: ShardSettings,
+        owner: Owner,
+        found: Found,
+    ) -> None:
+        self.agenda = Agenda()
+        self._clock = clock
+        self._directory = directory
+        self._outlet = outlet
+        self._disk = disk
+        self._threads = threads
+        self._settings = settings
+        self._owner = owner
+        self._lane = f"spool-{number}"
+        self._ids = IdMaker(number, floor=found.totals.last_id)
+        self._is_full = False
+        self._free_looked_at = -FREE_LOOK_EVERY
+        self._free_look: asyncio.Future[int] | None = None
+        self._trouble = ""
+        self._reopening: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Future[Any]] = set()
+        self._is_closed = False
+        self.writer = Writer(
+            found.store,
+            threads,
+            clock,
+            lane=self._lane,
+            on_begun=self._on_begun,
+            on_committed=self._on_committed,
+            on_failed=self._on_failed,
+        )
+
+    def _on_begun(self, batch: Batch) -> None:
+        self.agenda.arriving.update(put.id for put in batch.puts)
+
+    def _on_committed(self, batch: Batch, trouble: StoreTrouble | None) -> None:
+        raise AssertionError("counting.py learns")
+
+    def _learn(self, found: Found) -> None:
+        raise AssertionError("counting.py learns")
+
+    def refusing(self) -> Why | None:
+        if self._is_closed:
+            return Why.CLOSED
+        if self.writer.is_stopped:
+            return Why.TROUBLE
+        self._look_at_free()
+        if self._is_full:
+            return Why.FULL
+        return Why.BUSY if self.writer.is_full else None
+
+    # --- trouble, and its end ---
+
+    def _on_failed(self, error: StoreTrouble) -> None:
+        self.agenda.arriving.clear()
+        self._tell_trouble(str(error))
+        if self._reopening is None and not self._is_closed:
+            self._reopening = asyncio.get_running_loop().create_task(self._reopen(isinstance(error, StoreDamaged)))
+
+    def _tell_trouble(self, why: str, *, over: bool = False) -> None:
+        if over or why != self._trouble:
+            self._outlet.emit(facts.Trouble(at=self._clock.now(), what="spool", why=why or self._trouble, over=over))
+        self._trouble = "" if over else why
+
+    async def _reopen(self, is_damaged: bool) -> None:
+        """Open a fresh store, again and again until the disk works."""
+        wait = REOPEN_FIRST
+        old = self.writer.store
+        async with self.writer.turn:
+            await self._threads.run_blocking(lambda: old.close(checkpoint=False), lane=self._lane)
+            while not self._is_closed:
+                try:
+                    found = await self._threads.run_blocking(
+                        reopen,
+                        self._directory,
+                        self._settings.store,
+                        self._disk,
+                        sorted(self.writer.refused),
+                        self._clock.now(),
+                        REPORTS_READ,
+                        is_damaged,
+                        lane=self._lane,
+                    )
+                    break
+                except StoreTrouble as error:
+                    self._tell_trouble(str(error))
+                    await asyncio.sleep(wait)
+                    wait = min(wait * 2.0, REOPEN_LONGEST)
+            else:
+                return
+            if found.damaged_at:
+                for claim in list(self.agenda.claims.values()):
+                    claim.stale = True
+            self._learn(found)
+            self._reopening = None
+            self.writer.resume(found.store)
+        self._tell_trouble("", over=True)
+
+    async def _read(self, work: Callable[[Any], Any]) -> Any:
+        """Read in a thread; None if the store cannot be read now."""
+        if self.writer.is_stopped:
+            return None
+        store = self.writer.store
+        try:
+            if self._settings.store.exclusive:
+                async with self.writer.turn:
+                    return await self._threads.run_blocking(work, store.read, lane=self._lane)
+            return await self._threads.run_blocking(work, store.read, lane=f"{self._lane}-read")
+        except StoreTrouble as error:
+            if store is self.writer.store and not self.writer.is_stopped:
+                self.writer.is_stopped = True
+                self._on_failed(error)
+            return None
+
+    # --- free space ---
+
+    def _look_at_free(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._free_looked_at < FREE_LOOK_EVERY or self._free_look is not None:
+            return
+        self._free_looked_at = loop.time()
+        self._free_look = self._threads.run_blocking(self._disk.free, self._directory)
+        self._free_look.add_done_callback(self._on_free)
+
+    def _on_free(self, look: asyncio.Future[int]) -> None:
+        self._free_look = None
+        if not look.cancelled() and look.exception() is None:
+            self._note_free(look.result())
+
+    def _note_free(self, free: int) -> None:
+        is_full = free < self._settings.min_free
+        if is_full != self._is_full:
+            why = f"{free} octets free in {self._directory}, min_free is {self._settings.min_free}"
+            self._outlet.emit(facts.Trouble(at=self._clock.now(), what="disk", why=why, over=not is_full))
+        self._is_full = is_full
+
+    def _now(self) -> float:
+        return self._clock.now()
+
+    def _body_path(self, message: int) -> str:
+        return f"{self._directory}/{BODIES}/{body_name(message)}"
+
+    def _in_background(self, work: Any) -> None:
+        future = asyncio.ensure_future(work)
+        self._background.add(future)
+        future.add_done_callback(self._on_background_done)
+
+    def _on_background_done(self, future: asyncio.Future[Any]) -> None:
+        self._background.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._outlet.emit(facts.Trouble(at=self._clock.now(), what="spool", why=str(error)))
