@@ -13,8 +13,9 @@ from postroad.config.model import Settings
 from postroad.core.faces import Clock, Outlet
 from postroad.service.threads import WorkerThreads
 from postroad.spool.face import Spool
+from postroad.spool.ground import ShardSettings
 from postroad.spool.real_disk import OsDisk
-from postroad.spool.shard import Shard, ShardSettings
+from postroad.spool.shard import Shard
 
 
 @asynccontextmanager
