@@ -17,9 +17,10 @@ from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState
 from postroad.service.threads import WorkerThreads
 from postroad.spool.face import ContentDamaged, NewMessage, Ruling, Selection, SpoolRefused, Why
+from postroad.spool.ground import ShardSettings
 from postroad.spool.owner import ShardOwned
 from postroad.spool.real_disk import OsDisk
-from postroad.spool.shard import Shard, ShardSettings
+from postroad.spool.shard import Shard
 from postroad.testing.fake_clock import FakeClock
 from postroad.testing.fake_outlet import FakeOutlet
 
@@ -215,7 +216,7 @@ def test_old_mail_is_found_by_age(tmp_path: Path) -> None:
             shard.record(first.id, warned)
             await shard.flush_records()
             assert await shard.aged(MessageId(0), second.id, 10, unwarned=True) == ([], None)
-            found, after = await shard.aged(MessageId(0), second.id, 10, unwarned=False)
+            found, _ = await shard.aged(MessageId(0), second.id, 10, unwarned=False)
             assert len(found) == 1
             assert found[0].deliveries[0].due_at == NOW
             assert found[0].deliveries[0].attempts == 0
@@ -259,7 +260,8 @@ def test_a_damaged_row_is_set_aside_and_said(tmp_path: Path, column: str) -> Non
             await shard.put(message(shard, "well@z.example"))
         edit(
             tmp_path,
-            f"UPDATE message SET {column} = CAST('x' || substr({column}, 2) AS BLOB) WHERE id = (SELECT min(id) FROM message)",
+            f"UPDATE message SET {column} = CAST('x' || substr({column}, 2) AS BLOB)"
+            " WHERE id = (SELECT min(id) FROM message)",
         )
         outlet = FakeOutlet()
         async with opened(tmp_path, outlet=outlet) as shard:
