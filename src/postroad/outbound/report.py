@@ -62,20 +62,25 @@ class Reporter:
         """Make all reports that are due now; False if the spool refused one: the rest waits."""
         now = self._house.time()
         self._broken = {message: until for message, until in self._broken.items() if until > now}
+        passed: set[MessageId] = set(self._broken)  # in this round: nothing of them can be claimed now
         while True:
-            found = self._house.spool.due_reports(SLICE + len(self._broken))
-            messages = [message for message in found if message not in self._broken]
+            found = self._house.spool.due_reports(SLICE + len(passed))
+            messages = [message for message in found if message not in passed]
             if not messages:
                 return True
             for message in messages:
-                if not await self._report(message):
+                made = await self._report(message)
+                if made is None:
+                    passed.add(message)
+                elif not made:
                     return False
                 await asyncio.sleep(0)
 
-    async def _report(self, identifier: MessageId) -> bool:
+    async def _report(self, identifier: MessageId) -> bool | None:
+        """Make one report; False if the spool refused it, None if there is nothing to be done about it now."""
         message = await self._house.spool.claim_report(identifier)
         if message is None:
-            return True
+            return None
         numbers = [delivery.number for delivery in message.deliveries]
         try:
             await self._make(message)
@@ -88,6 +93,7 @@ class Reporter:
             why = f"{type(error).__name__}: {error}"
             self._house.outlet.emit(facts.Trouble(at=self._house.clock.now(), what="report", why=why))
             asyncio.get_running_loop().call_exception_handler({"message": "a report broke", "exception": error})
+            return None
         return True
 
     async def _make(self, message: QueuedMessage) -> None:

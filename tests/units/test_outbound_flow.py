@@ -1,0 +1,209 @@
+"""From the spool to the next hop and back: scheduler, lane, session, settler and reporter on a real shard.
+
+The next hop is played over streams in memory; all domains lead to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from postroad.core import facts
+from postroad.core.address import Mailbox, parse_mailbox
+from postroad.core.envelope import Envelope, Recipient
+from postroad.core.outcome import Stage
+from postroad.ledger.local import LocalLimits
+from postroad.net.stream import SocketStream
+from postroad.outbound.destination import Destination
+from postroad.outbound.hops import DestinationLimits, Hop, ToHops
+from postroad.outbound.house import OutboundHouse
+from postroad.outbound.lane import Lane
+from postroad.outbound.planner import Planner, Step
+from postroad.outbound.report import Reporter
+from postroad.outbound.scheduler import Scheduler
+from postroad.outbound.settle import Settler
+from postroad.policy.hosts import Ourselves
+from postroad.policy.route import RouteChoice, Router
+from postroad.policy.schedule import Schedule
+from postroad.service.threads import WorkerThreads
+from postroad.spool.face import NewMessage, Selection
+from postroad.spool.real_disk import OsDisk
+from postroad.spool.shard import Shard, ShardSettings
+from postroad.testing.fake_clock import FakeClock
+from postroad.testing.fake_outlet import FakeOutlet
+from postroad.testing.memory_stream import stream_pair
+from postroad.testing.seeded_dice import SeededDice
+
+ALICE = Mailbox("alice", "example.org")
+HOP = ToHops("smtp:mx.example.net:25", (Hop("smtp", "mx.example.net", 25, tls="off", addresses=("192.0.2.25",)),))
+
+
+class NextHop:
+    """Takes everything but what is for carol; keeps the contents."""
+
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+        self.connections = 0
+        self.refuses_connections = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def connect(
+        self, addresses: object, port: int, *, timeout: float, source_ip: str | None = None
+    ) -> SocketStream:
+        self.connections += 1
+        if self.refuses_connections:
+            raise ConnectionRefusedError(111, "Connection refused")
+        ours, theirs = stream_pair()
+        self._tasks.append(asyncio.ensure_future(self._serve(theirs)))
+        return ours
+
+    async def _serve(self, stream: SocketStream) -> None:
+        await stream.write(b"220 mx.example.net\r\n")
+        buffer = b""
+        in_data = False
+        while True:
+            mark = b"\r\n.\r\n" if in_data else b"\r\n"
+            while mark not in buffer:
+                octets = await stream.read()
+                if not octets:
+                    stream.close()
+                    return
+                buffer += octets
+            line, _, buffer = buffer.partition(mark)
+            if in_data:
+                in_data = False
+                self.contents.append(line)
+                await stream.write(b"250 2.0.0 Queued\r\n")
+            elif line == b"DATA":
+                in_data = True
+                await stream.write(b"354 Go\r\n")
+            elif b"carol" in line:
+                await stream.write(b"550 5.1.1 No such user\r\n")
+            else:
+                await stream.write(b"250 2.0.0 Ok\r\n")
+
+
+class World:
+    """A shard and outbound on it."""
+
+    def __init__(self, shard: Shard, outlet: FakeOutlet, clock: FakeClock, threads: WorkerThreads) -> None:
+        loop = asyncio.get_running_loop()
+        self.shard, self.outlet, self.clock, self.hop = shard, outlet, clock, NextHop()
+        limits = DestinationLimits(5, 100, None, Schedule())
+        house = OutboundHouse(
+            spool=shard,
+            clock=clock,
+            dice=SeededDice(),
+            outlet=outlet,
+            resolver=None,  # type: ignore[arg-type] - the hop's addresses are known
+            limits=LocalLimits(loop.time),
+            disk=OsDisk(),
+            threads=threads,
+            hostname="relay.example.org",
+            retry=Schedule(),
+            connect=self.hop.connect,
+            connect_unix=None,  # type: ignore[arg-type]
+            tls_context=None,  # type: ignore[arg-type]
+            limits_for=lambda _target, _domain: limits,
+            domain_rule=lambda _domain: "",
+            time=loop.time,
+        )
+        router: Router[Step] = Router((), lambda _local, _domain: (), RouteChoice(None, (HOP,)))
+        planner = Planner(house, router, Ourselves(frozenset()))
+        settler = Settler(house)
+        self.scheduler = Scheduler(house, planner, settler)
+
+        async def make_lane(destination: Destination) -> None:
+            await Lane(house, self.scheduler, settler, destination).run()
+
+        house.make_lane = make_lane
+        self.reporter = Reporter(house, settler)
+
+    async def put(self, *recipients: str) -> None:
+        envelope = Envelope(ALICE, tuple(Recipient(parse_mailbox(address)) for address in recipients))
+        content = b"Subject: x\r\n\r\nbody\r\n"
+        await self.shard.put(NewMessage(self.shard.new_id(), envelope, content, self.clock.now()))
+
+
+def run(place: Path, work: Callable[[World], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        threads, outlet, clock = WorkerThreads(), FakeOutlet(), FakeClock()
+        async with asyncio.timeout(20):
+            shard = await Shard.take(
+                str(place),
+                number=0,
+                clock=clock,
+                outlet=outlet,
+                disk=OsDisk(),
+                threads=threads,
+                settings=ShardSettings(min_free=0),
+            )
+            world = World(shard, outlet, clock, threads)
+            world.scheduler.start()
+            reports = asyncio.ensure_future(world.reporter.run())
+            try:
+                await work(world)
+            finally:
+                reports.cancel()
+                await world.scheduler.drain(1.0)
+                await shard.close()
+                threads.close()
+
+    asyncio.run(bounded())
+
+
+def test_delivered_refused_and_reported(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        await world.put("bob@example.net", "carol@example.net")
+        bounced = await world.outlet.until(facts.Bounced)
+        assert (bounced.recipient, bounced.stage, bounced.reply.code) == ("carol@example.net", Stage.RCPT, 550)
+        reported = await world.outlet.until(facts.Reported)
+        assert (reported.action, reported.to, reported.recipients) == (
+            "failed",
+            "alice@example.org",
+            ("carol@example.net",),
+        )
+        delivered = await world.outlet.until(facts.Delivered, lambda fact: fact.message == reported.report)
+        assert delivered.recipient == "alice@example.org"
+        await world.shard.flush_records()
+        assert world.shard.stats().recipients == 0
+        original, report = world.hop.contents
+        assert original == b"Subject: x\r\n\r\nbody"
+        assert b"multipart/report" in report
+        assert b"Final-Recipient: rfc822; carol@example.net" in report
+        assert b"Subject: x" in report
+        assert world.scheduler.loaded == 0
+
+    run(tmp_path, work)
+
+
+def test_a_dead_destination_keeps_its_mail_in_the_spool(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        world.hop.refuses_connections = True
+        for number in range(12):
+            await world.put(f"bob{number}@example.net")
+        while (state := world.scheduler.describe("example.net")) is None or state.status != "down":
+            await world.outlet.until(facts.Deferred)
+            await asyncio.sleep(0)
+        assert "Connection refused" in state.trouble
+        while world.scheduler.loaded:
+            await asyncio.sleep(0)
+        await world.shard.flush_records()
+        assert world.shard.stats().recipients == 12
+        assert 1 <= world.hop.connections < 12
+        assert world.outlet.of(facts.Delivered) == []
+        first = world.outlet.of(facts.Deferred)[0]
+        assert (first.reply.status, first.stage, first.attempts) == ("4.4.1", Stage.CONNECT, 1)
+        # The host is back, and a person asks: all of it goes.
+        world.hop.refuses_connections = False
+        await world.shard.flush(Selection(), world.clock.now())
+        world.scheduler.wake()
+        while len(world.outlet.of(facts.Delivered)) < 12:
+            await asyncio.sleep(0)
+        await world.shard.flush_records()
+        assert world.shard.stats().recipients == 0
+        state = world.scheduler.describe("example.net")
+        assert state is None or state.status in ("open", "slow")
+
+    run(tmp_path, work)
