@@ -208,7 +208,7 @@ def test_old_mail_is_found_by_age(tmp_path: Path) -> None:
             first, second = message(shard, "b@y.example", "c@z.example"), message(shard)
             await shard.put(first)
             await shard.put(second)
-            found, after = await shard.aged(MessageId(0), second.id, 1, unwarned=True)
+            found, _ = await shard.aged(MessageId(0), second.id, 1, unwarned=True)
             assert [(one.id, len(one.deliveries)) for one in found] == [(first.id, 2)]
             warned = [
                 Ruling(n, outcome.Deferred(reply.LOCAL_TROUBLE, NOW), DeliveryState.DUE, 0.0, True) for n in (0, 1)
