@@ -15,6 +15,7 @@ from postroad.core.envelope import Envelope, Recipient
 from postroad.core.outcome import Stage
 from postroad.ledger.local import LocalLimits
 from postroad.net.stream import SocketStream
+from postroad.outbound.aging import Aging
 from postroad.outbound.destination import Destination
 from postroad.outbound.hops import DestinationLimits, Hop, ToHops
 from postroad.outbound.house import OutboundHouse
@@ -111,7 +112,8 @@ class World:
         )
         router: Router[Step] = Router((), lambda _local, _domain: (), RouteChoice(None, (HOP,)))
         planner = Planner(house, router, Ourselves(frozenset()))
-        settler = Settler(house)
+        self.house, self.planner, self.settler = house, planner, Settler(house)
+        settler = self.settler
         self.scheduler = Scheduler(house, planner, settler)
 
         async def make_lane(destination: Destination) -> None:
@@ -120,8 +122,8 @@ class World:
         house.make_lane = make_lane
         self.reporter = Reporter(house, settler)
 
-    async def put(self, *recipients: str) -> None:
-        envelope = Envelope(ALICE, tuple(Recipient(parse_mailbox(address)) for address in recipients))
+    async def put(self, *recipients: str, sender: Mailbox | None = ALICE) -> None:
+        envelope = Envelope(sender, tuple(Recipient(parse_mailbox(address)) for address in recipients))
         content = b"Subject: x\r\n\r\nbody\r\n"
         await self.shard.put(NewMessage(self.shard.new_id(), envelope, content, self.clock.now()))
 
@@ -205,5 +207,43 @@ def test_a_dead_destination_keeps_its_mail_in_the_spool(tmp_path: Path) -> None:
         assert world.shard.stats().recipients == 0
         state = world.scheduler.describe("example.net")
         assert state is None or state.status in ("open", "slow")
+
+    run(tmp_path, work)
+
+
+def test_mail_that_waits_is_warned_of_once_and_then_expires(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        world.hop.refuses_connections = True
+        aging = Aging(world.house, world.planner, world.settler, world.reporter, [Schedule()])
+        await world.put("bob@example.net")
+        deferred = await world.outlet.until(facts.Deferred)
+        while world.scheduler.loaded:
+            await asyncio.sleep(0)
+        await world.shard.flush_records()
+        world.clock.advance(4 * 3600.0 + 1.0)
+        for _ in range(2):
+            await aging.round()
+            await world.shard.flush_records()
+        [reported] = world.outlet.of(facts.Reported)
+        assert (reported.action, reported.message) == ("delayed", deferred.message)
+        world.clock.advance(5 * 86_400.0)
+        await aging.round()
+        expired = await world.outlet.until(facts.Expired, lambda fact: fact.message == deferred.message)
+        assert expired.reply.status == "4.4.1"
+        await world.outlet.until(facts.Reported, lambda fact: fact.action == "failed")
+
+    run(tmp_path, work)
+
+
+def test_what_cannot_be_returned_goes_to_the_postmaster_but_never_round(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        world.settler.failed_bounces_to = Mailbox("carol", "example.org")  # refused by the next hop as well
+        await world.put("carol@example.net", sender=None)
+        reported = await world.outlet.until(facts.Reported)
+        assert reported.to == "carol@example.org"
+        dropped = await world.outlet.until(facts.Dropped)
+        assert (dropped.message, dropped.rule) == (reported.report, "null-sender")
+        assert dropped.reply is not None
+        assert len(world.outlet.of(facts.Reported)) == 1
 
     run(tmp_path, work)

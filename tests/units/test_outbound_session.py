@@ -212,3 +212,39 @@ def test_a_large_content_that_the_next_hop_does_not_take_ends_at_the_time_out() 
         assert not session.is_usable
 
     play(hop, work, timeouts=SOON)
+
+
+@pytest.mark.parametrize(("said", "expected"), [(b"552 5.3.4 Too big\r\n", [552, 552]), (b"250 2.0.0 Queued\r\n", [])])
+def test_an_answer_before_the_content_has_ended(said: bytes, expected: list[int]) -> None:
+    """A refusal holds; a 250 for half a content is not taken as delivered."""
+
+    async def hop(other: NextHop) -> None:
+        await other.greet()
+        await other.until(b"DATA\r\n")
+        await other.say(b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 Go\r\n")
+        await other.until(b"x" * 1000)
+        await other.say(said)
+        with pytest.raises((EOFError, OSError)):
+            await other.until(b"\r\n.\r\n")
+
+    async def work(session: NextHopSession) -> None:
+        source = ContentSource(Slow())  # type: ignore[arg-type]
+        result = await session.deliver(ENVELOPE, [0, 1], source)
+        assert [one.reply.code for one in result.results] == expected
+        assert (result.error is None) is bool(expected)
+        assert not session.is_usable
+
+    class Slow:
+        """Read only as fast as turns of the loop go by: the answer is there before its end."""
+
+        size = 200_000
+
+        async def read(self, offset: int, octets_max: int) -> bytes:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return b"x" * min(2000, octets_max)
+
+        def close(self) -> None:
+            pass
+
+    play(hop, work)
