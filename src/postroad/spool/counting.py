@@ -71,11 +71,16 @@ class Counting(Ground):
                 put.deliveries,
                 content if isinstance(content, bytes) else None,
             )
-            if self._listener(kept):
-                return
-            claim = agenda.claims[message.id]
-            for delivery in put.deliveries:
-                agenda.unclaim(claim, delivery)
+            try:
+                if self._listener(kept):
+                    return
+            except Exception as error:  # noqa: BLE001 - boundary: the message is durable, its client gets 250; it waits
+                why = f"what was kept could not be handed on: {error!r}"
+                self._outlet.emit(facts.Trouble(at=self._clock.now(), what="spool", why=why))
+            claim = agenda.claims.get(message.id)
+            if claim is not None:
+                for delivery in [one for one in put.deliveries if one.number in claim.open]:
+                    agenda.unclaim(claim, delivery)
             return
         for delivery in put.deliveries:
             agenda.lower(delivery.domain, delivery.due_at)

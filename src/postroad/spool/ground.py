@@ -16,7 +16,7 @@ from postroad.core import facts
 from postroad.core.faces import Clock, Disk, Outlet, Threads
 from postroad.core.ids import IdMaker
 from postroad.spool.agenda import Agenda
-from postroad.spool.batch import Batch
+from postroad.spool.batch import Batch, PutEntry
 from postroad.spool.errors import StoreDamaged, StoreTrouble
 from postroad.spool.face import Why
 from postroad.spool.owner import Owner
@@ -81,11 +81,15 @@ class Ground:
             lane=self._lane,
             on_begun=self._on_begun,
             on_committed=self._on_committed,
+            on_refused=self._on_refused,
             on_failed=self._on_failed,
         )
 
     def _on_begun(self, batch: Batch) -> None:
         self.agenda.arriving.update(put.id for put in batch.puts)
+
+    def _on_refused(self, put: PutEntry) -> None:
+        self.agenda.arriving.discard(put.id)
 
     def _on_committed(self, batch: Batch, trouble: StoreTrouble | None) -> None:
         raise AssertionError("counting.py learns")
@@ -121,6 +125,7 @@ class Ground:
         wait = REOPEN_FIRST
         old = self.writer.store
         async with self.writer.turn:
+            await self._end_reads()
             await self._threads.run_blocking(lambda: old.close(checkpoint=False), lane=self._lane)
             while not self._is_closed:
                 try:
@@ -149,6 +154,11 @@ class Ground:
             self._reopening = None
             self.writer.resume(found.store)
         self._tell_trouble("", over=True)
+
+    async def _end_reads(self) -> None:
+        """Return when no read is under way: a connection must not be closed under one."""
+        if not self._settings.store.exclusive:
+            await self._threads.run_blocking(bool, lane=f"{self._lane}-read")
 
     async def _read(self, work: Callable[[Any], Any]) -> Any:
         """Read in a thread; None if the store cannot be read now."""

@@ -107,7 +107,8 @@ class Shard(Steer):
         if (why := self.refusing()) is not None:
             await self._drop_body(message)
             raise SpoolRefused(why, self._trouble)
-        entries = [self._close_claim(other, rulings) for other, rulings in replaces]
+        closed = (self._close_claim(other, rulings) for other, rulings in replaces)
+        entries = [entry for entry in closed if entry is not None]
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.writer.put(PutEntry(message, entries, future))
         try:
@@ -244,8 +245,8 @@ class Shard(Steer):
                 self.agenda.freed(claim, delivery)
 
     def record(self, message: MessageId, rulings: Sequence[Ruling]) -> None:
-        if rulings:
-            self.writer.record(self._close_claim(message, rulings))
+        if (entry := self._close_claim(message, rulings)) is not None:
+            self.writer.record(entry)
 
     def unclaim(self, message: MessageId, numbers: Sequence[int]) -> None:
         claim = self.agenda.claims.get(message)
@@ -254,14 +255,17 @@ class Shard(Steer):
                 if (delivery := claim.open.get(number)) is not None:
                     self.agenda.unclaim(claim, delivery)
 
-    def _close_claim(self, message: MessageId, rulings: Sequence[Ruling]) -> RecordEntry:
-        claim = self.agenda.claims[message]
+    def _close_claim(self, message: MessageId, rulings: Sequence[Ruling]) -> RecordEntry | None:
+        """Take claimed deliveries out of their holder's hands. None if they were set aside as damaged meanwhile."""
+        claim = self.agenda.claims.get(message)
+        if claim is None:
+            return None
         pairs: list[tuple[Delivery, Ruling]] = []
         for ruling in rulings:
-            delivery = claim.open.pop(ruling.number)
-            claim.closing[ruling.number] = delivery
-            pairs.append((delivery, ruling))
-        return RecordEntry(claim, pairs)
+            if (delivery := claim.open.pop(ruling.number, None)) is not None:
+                claim.closing[ruling.number] = delivery
+                pairs.append((delivery, ruling))
+        return RecordEntry(claim, pairs) if pairs else None
 
     def _reopen_claim(self, entry: RecordEntry) -> None:
         for delivery, ruling in entry.pairs:
@@ -318,5 +322,6 @@ class Shard(Steer):
             await asyncio.wait(self._background)
         store = self.writer.store
         async with self.writer.turn:
+            await self._end_reads()
             await self._threads.run_blocking(lambda: store.close(checkpoint=True), lane=self._lane)
         self._owner.release()

@@ -43,6 +43,7 @@ class Writer:
         lane: str,
         on_begun: Callable[[Batch], None],
         on_committed: Callable[[Batch, StoreTrouble | None], None],
+        on_refused: Callable[[PutEntry], None],
         on_failed: Callable[[StoreTrouble], None],
     ) -> None:
         self.store = store
@@ -51,6 +52,7 @@ class Writer:
         self._lane = lane
         self._on_begun = on_begun
         self._on_committed = on_committed
+        self._on_refused = on_refused
         self._on_failed = on_failed
         self._puts: list[PutEntry] = []
         self._records: list[RecordEntry] = []
@@ -93,7 +95,7 @@ class Writer:
 
     async def settle(self) -> None:
         """Return when everything that waits now is durable."""
-        while self._puts or self._records or self._works or self._task is not None:
+        while not self.is_stopped and (self._puts or self._records or self._works or self._task is not None):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.append(future)
             self.kick()
@@ -122,7 +124,7 @@ class Writer:
                 self._timer = asyncio.get_running_loop().call_later(RECORD_DELAY_MAX, self.kick)
             elif self._puts or self._works:
                 self.kick()
-            if not (self._puts or self._records or self._works):
+            if self.is_stopped or not (self._puts or self._records or self._works):
                 idle, self._idle = self._idle, []
                 for future in idle:
                     if not future.done():
@@ -148,14 +150,25 @@ class Writer:
         try:
             self._on_begun(batch)
             store.write.apply(batch, self._clock.now())
-            trouble = await self._threads.run_blocking(store.commit, lane=self._lane)
         except DuplicateId as error:
-            self._fail(batch, StoreTrouble(Why.TROUBLE, str(error)), reopen=True)
+            # Nothing was committed, and what is there under that id is somebody's message: it must not be touched.
+            store.write.rollback()
+            self._refuse(batch, StoreTrouble(Why.TROUBLE, str(error)))
             return
+        except Exception as error:  # noqa: BLE001 - boundary: whatever broke, nothing was committed; refused, reopened
+            trouble = error if isinstance(error, StoreTrouble) else StoreTrouble(Why.TROUBLE, repr(error))
+            self._refuse(batch, trouble)
+            self._stop_for(trouble)
+            return
+        try:
+            after = await self._threads.run_blocking(store.commit, lane=self._lane)
         except StoreTrouble as error:
-            self._fail(batch, error, reopen=True)
+            # The disk may hold it or not: should it, the reopening removes it, since the client was told 451.
+            self.refused.update(put.id for put in batch.puts)
+            self._refuse(batch, error)
+            self._stop_for(error)
             return
-        self._on_committed(batch, trouble)
+        self._on_committed(batch, after)
         for put in batch.puts:
             if not put.future.done():
                 put.future.set_result(None)
@@ -163,15 +176,21 @@ class Writer:
             if not work.future.done():
                 work.future.set_result(work.result)
 
-    def _fail(self, batch: Batch, error: StoreTrouble, *, reopen: bool) -> None:
-        """Refuse the batch's puts; keep its records: what was delivered is not delivered again."""
-        self.is_stopped = True
-        for put in batch.puts:
-            self.refused.add(put.id)
+    def _refuse(self, batch: Batch, error: StoreTrouble) -> None:
+        """Refuse the batch's puts and works; keep its records: what was delivered is not delivered again."""
         self._records = batch.records + self._records
-        refused, self._puts, self._octets = [*batch.puts, *self._puts], [], 0
-        works, self._works = [*batch.works, *self._works], []
-        for put in refused:
+        for put in batch.puts:
+            self._on_refused(put)
+            _tell(put.future, error.as_refusal())
+        for work in batch.works:
+            _tell(work.future, error.as_refusal())
+
+    def _stop_for(self, error: StoreTrouble) -> None:
+        """Take nothing more until ``resume``."""
+        self.is_stopped = True
+        waiting, self._puts, self._octets = self._puts, [], 0
+        works, self._works = self._works, []
+        for put in waiting:
             _tell(put.future, error.as_refusal())
         for work in works:
             _tell(work.future, error.as_refusal())

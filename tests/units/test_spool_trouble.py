@@ -1,0 +1,112 @@
+"""The shard when the disk or a caller fails it: what is refused, what is kept, and that it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.units.test_spool_shard import DONE, NOW, message, opened, run
+
+from postroad.spool.errors import StoreTrouble
+from postroad.spool.face import NewMessage, Ruling, SpoolRefused, Why
+from postroad.spool.shard import Shard
+from postroad.testing.fake_outlet import FakeOutlet
+
+
+def fail_next_commit(shard: Shard, *, after: bool) -> None:
+    """Let the next COMMIT raise, before or after SQLite has done it: a failed sync can be either."""
+    store = shard.writer.store
+    commit = store.write.commit
+
+    def broken() -> None:
+        if after:
+            commit()
+        raise StoreTrouble(Why.TROUBLE, "disk I/O error")
+
+    store.write.commit = broken  # type: ignore[method-assign]
+
+
+async def accepting(shard: Shard) -> None:
+    while shard.refusing() is not None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_what_a_failed_sync_refused_is_not_there_afterwards(tmp_path: Path, after: bool) -> None:
+    async def work() -> None:
+        outlet = FakeOutlet()
+        async with opened(tmp_path, outlet=outlet) as shard:
+            await shard.put(message(shard, "kept@z.example"))
+            fail_next_commit(shard, after=after)
+            with pytest.raises(SpoolRefused):
+                await shard.put(message(shard))
+            assert shard.refusing() is Why.TROUBLE
+            await asyncio.wait_for(accepting(shard), 10)
+            assert shard.stats().messages == 1
+            assert shard.due_domains(NOW, 10) == ["z.example"]
+            await shard.put(message(shard))
+            assert shard.stats().messages == 2
+        assert [fact.over for fact in outlet.facts] == [False, True]  # type: ignore[union-attr]
+
+    run(work())
+
+
+def test_an_outcome_outlives_a_failed_sync(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            new = message(shard)
+            await shard.put(new)
+            await shard.claim("y.example", NOW, 10)
+            fail_next_commit(shard, after=False)
+            shard.record(new.id, [Ruling(0, DONE, None)])
+            while shard.refusing() is None:
+                await asyncio.sleep(0)
+            await asyncio.wait_for(accepting(shard), 10)
+            assert await shard.claim("y.example", NOW, 10) == []
+            await shard.flush_records()
+            assert shard.stats().messages == 0
+
+    run(work())
+
+
+def test_an_id_that_is_there_already_is_refused_and_left_alone(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            new = message(shard)
+            await shard.put(new)
+            with pytest.raises(SpoolRefused):
+                await shard.put(NewMessage(new.id, new.envelope, b"another\r\n", NOW))
+            assert shard.refusing() is None
+            assert shard.stats().messages == 1
+            (claimed,) = await shard.claim("y.example", NOW, 10)
+            assert claimed.id == new.id
+
+    run(work())
+
+
+def test_a_listener_that_breaks_does_not_unsay_250(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+
+            def broken(kept: Any) -> bool:
+                raise ZeroDivisionError
+
+            shard.on_kept(broken)
+            await shard.put(message(shard))
+            assert len(await shard.claim("y.example", NOW, 10)) == 1
+
+    run(work())
+
+
+def test_a_caller_that_goes_away_does_not_stop_its_put(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            task = asyncio.get_running_loop().create_task(shard.put(message(shard)))
+            await asyncio.sleep(0)
+            task.cancel()
+            await shard.flush_records()
+            assert shard.stats().messages == 1
+
+    run(work())
