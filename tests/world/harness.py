@@ -128,7 +128,7 @@ class Relay:
         """Run a ``postroad`` command with this relay's configuration."""
         done = subprocess.run(  # type: ignore[call-overload]
             [sys.executable, "-m", "postroad", *arguments, "--config", str(self.config_file)],
-            capture_output=True, text=True, timeout=120, **options,
+            capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": SOURCES}, **options,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(
