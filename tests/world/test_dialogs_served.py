@@ -69,7 +69,7 @@ ELSEWHERE = {
 
 
 def dialog_of(name: str) -> Dialog:
-    """Return a dialog; a relay says 64 KiB (the least that can be configured) for 1000, and greets with its protocol."""
+    """Return a dialog; a relay says 64 KiB (the least that can be configured) for 1000, and greets as LMTP."""
     text = (FOLDER / f"{name}.smtp").read_text(encoding="utf-8").replace("-SIZE 1000\n", "-SIZE 65536\n")
     if "protocol=lmtp" in text:
         text = text.replace("220 relay.example ESMTP", "220 relay.example LMTP")

@@ -38,6 +38,9 @@ def starting(settings: Settings) -> Iterator[None]:
     except StoreTrouble as error:
         text = f"The queue in {settings.data_dir} cannot be opened: {error}. Look at the disk, then start again."
         raise StartFailed(text) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        where = error.filename if isinstance(error.filename, str) else str(settings.data_dir)
+        raise StartFailed(f"{where} is not a directory. Move it away, or name another data_dir.") from error
     except OSError as error:
         where = error.filename if isinstance(error.filename, str) else str(settings.data_dir)
         text = f"{where} cannot be used: {why_os(error)}. Let the user that runs Postroad read and write data_dir"
