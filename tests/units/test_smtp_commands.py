@@ -103,11 +103,27 @@ def original(address_type: str, address: str, notify: int = 0) -> RcptTo:
         (b"RCPT TO:<b@y.example> NOTIFY=SUCCESS ORCPT=rfc822;a+20b", original("rfc822", "a b", Notify.SUCCESS)),
         (b"RCPT TO:<b@y.example> ORCPT=utf-8;j\\x{FC}rgen\\x{2B}a@x", original("utf-8", "jürgen+a@x")),
         (b"RCPT TO:<b@y.example> ORCPT=UTF-8;j\xc3\xbcrgen\\x{1F600}", original("UTF-8", "jürgen\U0001f600")),
+        (b"RCPT TO:<b@y.example> ORCPT=rfc822;+C3+A9lise@x", original("utf-8", "\u00e9lise@x")),
+        (b"RCPT TO:<b@y.example> ORCPT=rfc822;a+2Bb@x", original("rfc822", "a+b@x")),
         (b"RCPT TO:<\xc3\xbc@y.example>", RcptTo(Recipient(Mailbox("ü", "y.example")))),
     ],
 )
 def test_rcpt(line: bytes, event: Event) -> None:
     assert parse_command(line, UTF8_TERMS) == event
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"RCPT TO:<b@y.example> ORCPT=rfc822;+C3lise@x",
+        b"RCPT TO:<b@y.example> ORCPT=rfc822;+C2+85X@x",
+        b"RCPT TO:<b@y.example> ORCPT=rfc822;a+0D+0Ab@x",
+    ],
+)
+def test_an_original_recipient_that_is_no_printable_utf8(line: bytes) -> None:
+    event = parse_command(line, UTF8_TERMS)
+    assert isinstance(event, Refused)
+    assert event.reply.code == 501
 
 
 def test_a_refusal_names_the_command_it_was() -> None:

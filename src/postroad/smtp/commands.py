@@ -296,6 +296,9 @@ def _original(value: str, terms: Terms) -> OriginalRecipient:
         raise ValueError(value)
     if not grammar.ADDRESS_TYPE.fullmatch(address_type):
         raise ValueError(value)
+    if address_type.lower() == "rfc822" and terms.smtputf8:  # Postfix says so what RFC 6533 section 3 calls utf-8
+        plain = grammar.parse_xtext_utf8(address)
+        return OriginalRecipient(address_type if plain.isascii() else "utf-8", plain)
     if address_type.lower() != "utf-8":
         return OriginalRecipient(address_type, grammar.parse_xtext(address))
     if not (address.isascii() or terms.smtputf8):  # RFC 6533 section 3: utf-8-addr-unitext needs SMTPUTF8

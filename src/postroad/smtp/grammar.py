@@ -62,6 +62,7 @@ ADDRESS_TYPE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+")
 # hexchar = "+" and two upper case hexadecimal digits
 _XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*+")
 _HEXCHAR: Final = re.compile(r"\+([0-9A-F]{2})")
+_HEXCHAR_OCTET: Final = re.compile(rb"\+([0-9A-F]{2})")
 _NOT_XCHAR: Final = re.compile(r"[^!-*,-<>-~]")
 
 # utf-8-addr-xtext   = 1*(QCHAR / EmbeddedUnicodeChar)                 RFC 6533 section 3
@@ -85,6 +86,20 @@ def parse_xtext(text: str) -> str:
     plain = _HEXCHAR.sub(lambda match: chr(int(match[1], 16)), text)
     if not (plain.isascii() and plain.isprintable()):
         raise ValueError("not printable ASCII")
+    return plain
+
+
+def parse_xtext_utf8(text: str) -> str:
+    """Return what the xtext means if its octets are UTF-8. No RFC has it; under SMTPUTF8 Postfix writes ORCPT so.
+
+    Raises:
+        ValueError: not xtext, or not UTF-8 that can be printed.
+    """
+    if not _XTEXT.fullmatch(text):
+        raise ValueError("not xtext")
+    plain = _HEXCHAR_OCTET.sub(lambda match: bytes([int(match[1], 16)]), text.encode()).decode()
+    if not plain.isprintable():
+        raise ValueError("not printable")
     return plain
 
 
