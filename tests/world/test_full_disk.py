@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from smtplib import SMTP
 
+import pytest
 from tests.world.counting import CountingSink
 from tests.world.harness import Relay, running
 from tests.world.waiting import until
 
 SIZE = "24M"
-BIG = b"Subject: big\r\n\r\n" + b"x" * 70 * 1000 + b"\r\n"
-BIG_LINES = BIG.replace(b"x" * 70, b"x" * 68 + b"\r\n")
+SMALL = b"Subject: in the database\r\n\r\n" + (b"x" * 68 + b"\r\n") * 100
+BIG = b"Subject: in a file of its own\r\n\r\n" + (b"x" * 68 + b"\r\n") * 1000
 PATIENCE = 90.0
 CONFIG = """
 [[route]]
@@ -39,42 +40,48 @@ def small_disk(directory: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(directory)], check=True)
 
 
-def test_below_the_floor_mail_is_refused_for_now(tmp_path: Path) -> None:
-    fill_and_free(tmp_path, min_free="10MiB", filler=0)
+@pytest.mark.parametrize("content", [SMALL, BIG], ids=["small", "big"])
+def test_below_the_floor_mail_is_refused_for_now(tmp_path: Path, content: bytes) -> None:
+    fill_and_free(tmp_path, content, min_free="10MiB", filler=(13 << 20) if content is SMALL else 0)
 
 
-def test_a_disk_that_somebody_else_fills_to_the_last_octet(tmp_path: Path) -> None:
-    fill_and_free(tmp_path, min_free="0B", filler=64 << 20)
+@pytest.mark.parametrize("content", [SMALL, BIG], ids=["small", "big"])
+def test_a_disk_that_somebody_else_fills_to_the_last_octet(tmp_path: Path, content: bytes) -> None:
+    fill_and_free(tmp_path, content, min_free="0B", filler=64 << 20)
 
 
-def fill_and_free(home: Path, *, min_free: str, filler: int) -> None:
+def fill_and_free(home: Path, content: bytes, *, min_free: str, filler: int) -> None:
     """Send until 452, with the next hop down; give the room back; send again."""
     with small_disk(home / "data"), CountingSink() as sink:
         relay = Relay(home, config=CONFIG.format(port=sink.port, min_free=min_free))
         sink.down()
         with running(relay):
-            taken = [number for number in range(20) if sent(relay.port, number) == 250]
+            taken = [number for number in range(20) if sent(relay.port, number, content) == 250]
             assert len(taken) == 20
             ballast = home / "data" / "ballast"
             fill(ballast, filler)
             refusals: list[bytes] = []
-            until(lambda: is_refused(relay.port, taken, refusals), PATIENCE, what="452 from a relay with a full disk")
+            until(
+                lambda: is_refused(relay.port, content, taken, refusals),
+                PATIENCE,
+                what="452 from the relay",
+            )
             assert refusals[0].startswith((b"4.3.1", b"4.3.0")), refusals
             ballast.unlink()
             sink.up()
-            until(lambda: sent(relay.port, 5000) == 250, PATIENCE, what="the relay takes mail again")
-            taken.append(5000)
+            until(lambda: sent(relay.port, 50000, content) == 250, PATIENCE, what="the relay takes mail again")
+            taken.append(50000)
             until(lambda: set(taken) <= arrived(sink), PATIENCE, what="the arrival of all that got its 250")
             until(lambda: relay.queue_length() == 0, PATIENCE, what="an empty queue")
             assert relay.stop() == 0
         assert arrived(sink) == set(taken), "what was refused has arrived"
-        assert all(message.content.endswith(BIG_LINES) for message in sink.arrived), "cut off"
+        assert all(message.content.endswith(content) for message in sink.arrived), "cut off"
 
 
-def is_refused(port: int, taken: list[int], refusals: list[bytes]) -> bool:
+def is_refused(port: int, content: bytes, taken: list[int], refusals: list[bytes]) -> bool:
     """Send one more; True once the answer is 452."""
     number = max(taken) + 1
-    code, text = dialogue(port, number)
+    code, text = dialogue(port, number, content)
     if code == 250:
         taken.append(number)
         return False
@@ -83,11 +90,11 @@ def is_refused(port: int, taken: list[int], refusals: list[bytes]) -> bool:
     return True
 
 
-def sent(port: int, number: int) -> int:
-    return dialogue(port, number)[0]
+def sent(port: int, number: int, content: bytes) -> int:
+    return dialogue(port, number, content)[0]
 
 
-def dialogue(port: int, number: int) -> tuple[int, bytes]:
+def dialogue(port: int, number: int, content: bytes) -> tuple[int, bytes]:
     """Send one message; return the reply that decided, wherever in the transaction it came."""
     with SMTP("127.0.0.1", port, timeout=60) as client:
         client.ehlo("client.example")
@@ -95,7 +102,7 @@ def dialogue(port: int, number: int) -> tuple[int, bytes]:
         if code == 250:
             code, text = client.rcpt("b@next.example")
         if code == 250:
-            code, text = client.data(f"X-Number: {number}\r\n".encode() + BIG_LINES)
+            code, text = client.data(f"X-Number: {number}\r\n".encode() + content)
         return code, text
 
 
