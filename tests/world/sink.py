@@ -140,6 +140,7 @@ class Sink:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             with connection.makefile("rb", buffering=PIECE) as reader:
                 _Session(self, connection, reader).run()

@@ -74,6 +74,7 @@ class Destination:
         self.waiting: deque[Job] = deque()
         self.lanes = 0
         self._idle: list[asyncio.Future[Job | None]] = []
+        self._is_stopping = False
         self.paused_domains: set[str] = set()
         self.in_work = 0
         """Jobs that lanes have in hand."""
@@ -143,6 +144,8 @@ class Destination:
 
     async def wait_for_job(self) -> Job | None:
         """Return the next job that comes within IDLE_KEEP, or None. For a lane with an open connection."""
+        if self._is_stopping:
+            return None
         loop = asyncio.get_running_loop()
         idle: asyncio.Future[Job | None] = loop.create_future()
         timer = loop.call_later(IDLE_KEEP, _give_up, idle)
@@ -154,8 +157,13 @@ class Destination:
             if idle in self._idle:
                 self._idle.remove(idle)
 
+    def stop(self) -> None:
+        """Ask all idle lanes to end, and those at work once they have finished: no job will come any more."""
+        self._is_stopping = True
+        self.let_idle_go()
+
     def let_idle_go(self, count: int = 1_000_000) -> None:
-        """Ask up to ``count`` idle lanes to end: others need their place, or we are stopping."""
+        """Ask up to ``count`` idle lanes to end: others need their place."""
         while self._idle and count:
             idle = self._idle.pop(0)
             if not idle.done():

@@ -85,7 +85,7 @@ class Scheduler:
         for destination in self.destinations.values():
             waiting, destination.waiting = list(destination.waiting), type(destination.waiting)()
             self.give_back(destination, waiting, now)
-            destination.let_idle_go()
+            destination.stop()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=patience)
         for task in list(self._tasks):
