@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from postroad.core.address import Mailbox, parse_mailbox
 from postroad.core.envelope import Body, Envelope, Notify, Recipient, Ret
 from postroad.core.outcome import Stage
-from postroad.smtp.client import Answer, ClientConnection, Command, Protocol, Signal, State
+from postroad.smtp.client import Answer, ClientConnection, Command, Signal, State
 from postroad.smtp.client_content import Stuffer, stuff_whole
 from postroad.smtp.client_fit import Fit
 from postroad.smtp.client_transaction import Transaction
 from postroad.smtp.errors import DriverError, PeerError
+from postroad.smtp.extensions import Protocol
 
 CONTENT = b"Subject: x\r\n\r\n.dot\r\n"
 ALICE = Mailbox("alice", "example.org")

@@ -24,11 +24,12 @@ from postroad.core.reply import Reply
 from postroad.core.units import KIB, MINUTE, SECOND
 from postroad.net.stream import Stream
 from postroad.outbound.content import ContentSource, ContentTrouble
-from postroad.smtp.client import Answer, ClientConnection, Command, Protocol, Signal
+from postroad.smtp.client import Answer, ClientConnection, Command, Signal
 from postroad.smtp.client_content import Stuffer, stuff_whole
 from postroad.smtp.client_fit import PLAIN, fit, questions
 from postroad.smtp.client_transaction import STAGES, Result, Transaction
 from postroad.smtp.errors import DriverError, PeerError
+from postroad.smtp.extensions import Protocol
 from postroad.smtp.offers import Offers
 
 SMALL_WRITE_MAX: Final = 32 * KIB

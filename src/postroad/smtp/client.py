@@ -7,7 +7,7 @@ Rule 3: a transition fires when the reply is heard, not when the command is sent
 are matched with replies in their order (RFC 2920 section 3.1); that is all there is to pipelining.
 
 Owns: which command may be said when, which reply answers which command. Does not own: what to say
-(client_transaction.py). If you touch TRANSITIONS, look at tests/units/test_smtp_client.py, too.
+(client_transaction.py). If you touch TRANSITIONS, look at tests/dialogs/client, too.
 """
 
 from __future__ import annotations
@@ -18,15 +18,9 @@ from typing import Final, NamedTuple, NoReturn
 
 from postroad.core.reply import Reply
 from postroad.smtp.errors import DriverError, PeerError
+from postroad.smtp.extensions import Protocol
 from postroad.smtp.offers import NO_OFFERS, Offers, parse_offers
 from postroad.smtp.replies import BROKEN_REPLY, ReplyReader
-
-
-class Protocol(Enum):
-    """What is spoken on the connection."""
-
-    SMTP = "smtp"
-    LMTP = "lmtp"
 
 
 class Signal(Enum):

@@ -7,18 +7,13 @@ Owns: how an envelope becomes command lines. Does not own: what the server offer
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from postroad.core.address import Mailbox, Path, format_local_part
 from postroad.core.envelope import Body, Envelope, Notify, OriginalRecipient, Recipient
+from postroad.smtp.grammar import format_utf8_address, format_xtext
 from postroad.smtp.offers import Offers
 
-_NOT_XCHAR: Final = re.compile(r"[^!-*,-<>-~]")
-# RFC 6533 section 3: QCHAR is printable ASCII but "+", "=" and the backslash. The backslash of an embedded
-# character that is already written so stays as it is.
-_NOT_QCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~\\]|\\(?!x\{[0-9A-Fa-f]{2,6}\})")
-_NOT_QUCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~\\\u00a0-\U0010ffff]|\\(?!x\{[0-9A-Fa-f]{2,6}\})")
 _NOTIFY: Final = (Notify.NEVER, Notify.SUCCESS, Notify.FAILURE, Notify.DELAY)
 
 
@@ -53,21 +48,11 @@ def format_rcpt(recipient: Recipient, offers: Offers, *, utf8: bool) -> str:
     return line
 
 
-def format_xtext(text: str) -> str:
-    """Return ``text`` as xtext: RFC 3461 section 4. Octets outside xchar become ``+XX``."""
-    return _NOT_XCHAR.sub(lambda match: "".join(f"+{octet:02X}" for octet in match[0].encode()), text)
-
-
 def format_original_recipient(original: OriginalRecipient, *, utf8: bool) -> str:
-    """Return the value of ORCPT. An address of type utf-8 is written as RFC 6533 section 3 has it."""
-    if original.address_type.lower() != "utf-8":
-        return f"{original.address_type};{format_xtext(original.address)}"
-    wrong = _NOT_QUCHAR if utf8 else _NOT_QCHAR
-    return f"{original.address_type};{wrong.sub(_embed, original.address)}"
-
-
-def _embed(match: re.Match[str]) -> str:
-    return f"\\x{{{ord(match[0]):02X}}}"
+    """Return the value of ORCPT, RFC 3461 section 4.2; type utf-8 is written as RFC 6533 section 3 has it."""
+    if original.address_type.lower() == "utf-8":
+        return f"{original.address_type};{format_utf8_address(original.address, ascii_only=not utf8)}"
+    return f"{original.address_type};{format_xtext(original.address)}"
 
 
 def _format_path(path: Path, utf8: bool) -> str:

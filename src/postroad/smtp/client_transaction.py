@@ -19,10 +19,11 @@ from postroad.core.envelope import Envelope
 from postroad.core.outcome import Stage
 from postroad.core.reply import Reply
 from postroad.core.units import KIB
-from postroad.smtp.client import NEEDS_RESET, Answer, ClientConnection, Command, Protocol, State
+from postroad.smtp.client import NEEDS_RESET, Answer, ClientConnection, Command, State
 from postroad.smtp.client_commands import format_mail, format_rcpt
 from postroad.smtp.client_fit import Fit
 from postroad.smtp.errors import DriverError
+from postroad.smtp.extensions import Protocol
 
 FLIGHT_RECIPIENTS_MAX: Final = 100
 """RCPT commands in one flight. A server must take 100 recipients, RFC 5321 section 4.5.3.1.8."""

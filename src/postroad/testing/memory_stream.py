@@ -39,6 +39,7 @@ class MemoryTransport(asyncio.Transport):
         self._closing = False
         self._is_gone = False
         self._is_carrying = False
+        self._is_aborted = False
         self.piece = WINDOW
         self.other: MemoryTransport
 
@@ -67,7 +68,7 @@ class MemoryTransport(asyncio.Transport):
             self._carry_soon()
 
     def abort(self) -> None:
-        self._closing = True
+        self._closing = self._is_aborted = True
         self._outgoing.clear()
         self._waiting = 0
         if not self.other._is_gone:
@@ -107,6 +108,8 @@ class MemoryTransport(asyncio.Transport):
     def _carry(self) -> None:
         """Give the other end what it can take now: as much as it reads, then the end."""
         self._is_carrying = False
+        if self._is_aborted:
+            return
         other = self.other
         while self._outgoing and (other._reading or other._is_gone):
             octets = self._outgoing.popleft()
