@@ -218,11 +218,11 @@ def test_a_drain_lets_a_transaction_finish_and_ends_idle_sessions_at_once():
         idle, busy = await world.connect(), await world.connect(TRUSTED)
         await busy.say("EHLO c.example")
         await busy.say("MAIL FROM:<a@b.example>")
+        assert (await busy.say("RCPT TO:<bob@example.org>")).startswith("250")
+        await busy.say("DATA")
         draining = asyncio.ensure_future(world.server.drain(10))
         assert (await idle.hear()).startswith("421 4.3.2")
         assert (await world.connect()).greeting.startswith("421 4.3.2")
-        assert (await busy.say("RCPT TO:<bob@example.org>")).startswith("250")
-        await busy.say("DATA")
         assert (await busy.say("Subject: a\r\n\r\nb\r\n.")).startswith("250")
         assert (await busy.hear()).startswith("421 4.3.2")
         await draining
@@ -238,6 +238,8 @@ def test_a_drain_cuts_off_what_takes_too_long():
         talker = await world.connect()
         await talker.say("EHLO c.example")
         await talker.say("MAIL FROM:<a@b.example>")
+        await talker.say("RCPT TO:<bob@example.org>")
+        await talker.say("DATA")
         await world.server.drain(0.01)
         await world.ended()
         assert world.server.connections == 0

@@ -27,7 +27,19 @@ class ContentCollector:
     small), and returns what to keep in their place.
     """
 
-    __slots__ = ("_begin_file", "_file_above", "_head", "_head_done", "_held", "_parts", "_refusal", "_writer", "size")
+    __slots__ = (
+        "_begin_file",
+        "_file_above",
+        "_head",
+        "_head_done",
+        "_held",
+        "_last",
+        "_looked_at",
+        "_parts",
+        "_refusal",
+        "_writer",
+        "size",
+    )
 
     def __init__(
         self, head: Callable[[bytes], bytes], begin_file: Callable[[], BodyWriter], *, file_above: int
@@ -38,6 +50,8 @@ class ContentCollector:
         self._parts: list[bytes] = []
         self._held = 0
         self._head_done = False
+        self._looked_at = 0
+        self._last = b""
         self._writer: BodyWriter | None = None
         self._refusal: SpoolRefused | None = None
         self.size = 0
@@ -54,11 +68,10 @@ class ContentCollector:
             await self._write_out()
 
     async def _write_out(self) -> None:
+        if not self._head_done and not self._has_whole_header():
+            return
         held = b"".join(self._parts)
         if not self._head_done:
-            if len(held) < HEADER_MAX and b"\r\n\r\n" not in held and not held.startswith(b"\r\n"):
-                self._parts = [held]
-                return  # the header is not whole yet
             held = self._make_head(held)
         self._parts.clear()
         self._held = 0
@@ -69,6 +82,18 @@ class ContentCollector:
         except SpoolRefused as refusal:
             self._refusal = refusal
             await self.discard()
+
+    def _has_whole_header(self) -> bool:
+        """True if the header has ended, or is longer than we look. Each octet is looked at once, however they come."""
+        if self._held >= HEADER_MAX:
+            return True
+        for part in self._parts[self._looked_at :]:
+            window = self._last + part
+            if b"\r\n\r\n" in window or (not self._last and part.startswith(b"\r\n")):
+                return True
+            self._last = window[-3:]
+        self._looked_at = len(self._parts)
+        return False
 
     def _make_head(self, held: bytes) -> bytes:
         self._head_done = True

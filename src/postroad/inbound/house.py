@@ -46,6 +46,8 @@ class InboundHouse(msgspec.Struct):
     """Whether a domain (A-labels in lower case, or a literal) is in [relay] domains."""
     session_ids: IdMaker
     hostname: str
+    postmaster_domain: str
+    """Where a bare ``<Postmaster>`` is: the first of [relay] domains; empty where there is none."""
     recipients_max: int
     hops_max: int
     body_file_above: int

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -33,6 +34,8 @@ CROWDED: Final = 0.75
 """Share of ``connections`` above which idle clients get IDLE_WHEN_CROWDED only (a stress mode)."""
 IDLE_WHEN_CROWDED: Final = 10.0
 """Seconds."""
+IDLE_WHEN_DRAINING: Final = 5.0
+"""Seconds: one client that says nothing must not hold up every restart for as long as a drain may take."""
 PUT_PATIENCE: Final = 600.0
 """Seconds that an answer of ours may take. RFC 5321 section 4.5.3.2.6 has clients wait 10 minutes for the final
 reply: after that the connection is cut without one, and the put goes on (it is never cancelled)."""
@@ -114,6 +117,7 @@ class InboundServer:
         task = asyncio.current_task()
         assert task is not None
         self._sessions[session] = task
+        session.draining = self._draining
         house.outlet.emit(
             facts.Connected(at=house.clock.now(), session=session_id, listener=profile.name, client=address)
         )
@@ -171,7 +175,10 @@ class InboundServer:
         rule: str,
         answer: Reply = reply.TOO_MANY_CONNECTIONS,
     ) -> None:
-        stream.write_last(answer.to_wire())
+        # Not ``write_last``: who opens thousands of connections must not have them linger.
+        with suppress(StreamBroken):
+            await stream.write(answer.to_wire())
+        stream.close()
         self.house.outlet.emit(
             facts.Refused(
                 at=self.house.clock.now(),
@@ -188,23 +195,25 @@ class InboundServer:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(SWEEP_EVERY, self._sweep)  # first: whatever breaks below, it goes on
         now = loop.time()
         crowded = len(self._sessions) > self.limits.connections * CROWDED
         idle_max = min(self.limits.idle_timeout, IDLE_WHEN_CROWDED) if crowded else self.limits.idle_timeout
+        if self._draining:
+            idle_max = min(idle_max, IDLE_WHEN_DRAINING)
         for session in list(self._sessions):
             if session.waiting_since:
                 if now - session.waiting_since > idle_max:
                     session.time_out()
             elif now - session.busy_since > PUT_PATIENCE:
                 session.abort()
-        self._sweeper = loop.call_later(SWEEP_EVERY, self._sweep)
 
     # --- the end ---
 
     async def drain(self, patience: float) -> None:
-        """End all sessions within ``patience`` seconds: idle ones at once with 421, others after their transaction.
+        """End all sessions within ``patience`` seconds: at once with 421, or after the content that is coming in.
 
-        A message that is still coming in by then is cut off: the client was told nothing and sends it again.
+        A message that is still coming in by then is cut off with 421: the client sends it again.
         """
         self._draining = True
         for session in list(self._sessions):
@@ -213,7 +222,7 @@ class InboundServer:
         if tasks:
             await asyncio.wait(tasks, timeout=patience)
         for session in list(self._sessions):
-            session.abort()
+            session.cut()
         if remaining := set(self._sessions.values()):
             await asyncio.wait(remaining, timeout=5.0)
         if self._sweeper is not None:

@@ -72,7 +72,7 @@ class Answerer(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """True outside a transaction: the session may be ended politely."""
+        """True while no content is coming in: the session may be ended politely."""
         ...
 
 
@@ -194,7 +194,10 @@ class Session:
         if kind is Quit or answers.code == reply.SHUTTING_DOWN.code:
             await self._flush()
             return False
-        if not answers.is_positive and kind not in (DataEnd, ChunkEnd):
+        if kind is DataEnd or kind is ChunkEnd:
+            if answers.is_positive and self._answerer.is_idle:
+                self.errors = 0  # a message was kept: a long connection is not held to account for its past
+        elif answers.is_permanent:  # a 4yz is our trouble or our limit, not the client's error
             return await self._count_error()
         return True
 
@@ -221,8 +224,9 @@ class Session:
             await self._stream.write(octets)
 
     async def _say_last(self, answer: Reply) -> None:
-        self._out.append(answer.to_wire())
+        # With octets of the client's unread, a plain close would answer them with a reset and take our words away.
         await self._flush()
+        self._stream.write_last(answer.to_wire())
 
     # --- from outside, between two reads ---
 
@@ -231,6 +235,13 @@ class Session:
         self.draining = True
         if self.waiting_since and self._answerer.is_idle:
             self._hang_up(reply.SHUTTING_DOWN)
+
+    def cut(self) -> None:
+        """No more patience: say so where we wait for the client, else cut the connection."""
+        if self.waiting_since:
+            self._hang_up(reply.SHUTTING_DOWN)
+        else:
+            self.abort()
 
     def time_out(self) -> None:
         """The client let us wait too long."""

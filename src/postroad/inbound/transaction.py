@@ -79,8 +79,8 @@ class Transactions:
 
     @property
     def is_idle(self) -> bool:
-        """True outside a transaction."""
-        return self._mail is None
+        """True while no content is coming in: nothing is lost to the client but commands (RFC 5321 section 3.8)."""
+        return self._collector is None
 
     # --- what the session tells us ---
 
@@ -188,7 +188,10 @@ class Transactions:
         if isinstance(verdict, Denied):
             return self._refuse(verdict.reply, Stage.RCPT, verdict.rule, recipient=recipient)
         if not recipient.mailbox.domain:  # a bare Postmaster: ours (RFC 5321 section 4.1.1.3)
-            ours = Mailbox(recipient.mailbox.local_part, house.hostname)
+            domain = house.postmaster_domain or (house.hostname if self._trusted else "")
+            if not domain:
+                return self._refuse(reply.NO_POSTMASTER, Stage.RCPT, "relay.domains", recipient=recipient)
+            ours = Mailbox(recipient.mailbox.local_part, domain)
             recipient = Recipient(ours, recipient.notify, recipient.original)
         self._rule = self._rule or verdict.rule
         self._recipients.append(recipient)

@@ -40,6 +40,7 @@ def build_house(
         is_ours=domains_of(settings),
         session_ids=IdMaker(0),
         hostname=settings.hostname,
+        postmaster_domain=postmaster_domain(settings),
         recipients_max=settings.limits.recipients,
         hops_max=settings.limits.received_hops,
         body_file_above=settings.spool.body_file_above,
@@ -63,6 +64,15 @@ def domains_of(settings: Settings) -> Callable[[str], bool]:
     """Return what tells of a domain (A-labels in lower case, or a literal) whether it is in [relay] domains."""
     table = PatternTable([settings.relay.domains])
     return lambda domain: table.first_match("", domain) is not None
+
+
+def postmaster_domain(settings: Settings) -> str:
+    """Return the domain of a bare ``<Postmaster>``: our first whole one, which is routed like all of its mail.
+
+    The host name is none of [relay] domains as a rule: its mail would go by MX, and come back as a report to somebody.
+    """
+    whole = (one.domain for one in settings.relay.domains if one.domain and not one.subdomains)
+    return next(whole, "")
 
 
 def server_limits(settings: Settings) -> ServerLimits:

@@ -17,7 +17,7 @@ from postroad.spool.agenda import Claim
 from postroad.spool.batch import Batch, PutEntry
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.face import Delivery, QueuedMessage, Ruling, SpoolFile, SpoolStats
-from postroad.spool.ground import FREE_LOOK_EVERY, REPORTS_READ, Ground
+from postroad.spool.ground import FREE_LOOK_EVERY, REOPEN_FIRST, REPORTS_READ, Ground
 from postroad.spool.recovery import Found
 
 
@@ -34,6 +34,7 @@ class Counting(Ground):
 
     def _on_committed(self, batch: Batch, trouble: StoreTrouble | None) -> None:
         agenda = self.agenda
+        self._reopen_wait = REOPEN_FIRST
         for entry in batch.all_records():
             self._learn_record(entry.claim, entry.pairs)
         for message, size, in_file in batch.removed:
@@ -55,6 +56,8 @@ class Counting(Ground):
             self._look_at_oldest()
         if trouble is not None:
             self._tell_trouble(str(trouble))
+        elif self._trouble:
+            self._tell_trouble("", over=True)
 
     def _offer(self, put: PutEntry) -> None:
         """Offer a message that is durable now to whoever delivers; else it waits."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import apsw
+import msgspec
 
 from postroad.spool.face import SpoolRefused, Why
 
@@ -61,6 +62,8 @@ def store_step() -> Iterator[None]:
     except apsw.FullError as error:
         raise StoreTrouble(Why.FULL, str(error)) from error
     except apsw.Error as error:
+        raise StoreTrouble(Why.TROUBLE, f"{type(error).__name__}: {error}") from error
+    except (ValueError, msgspec.MsgspecError) as error:  # what is stored cannot be decoded
         raise StoreTrouble(Why.TROUBLE, f"{type(error).__name__}: {error}") from error
     except OSError as error:  # a VFS of the simulation raises it through SQLite
         raise StoreTrouble(refusal_of(error).why, str(error)) from error

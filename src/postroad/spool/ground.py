@@ -20,14 +20,14 @@ from postroad.spool.batch import Batch, PutEntry
 from postroad.spool.errors import StoreDamaged, StoreTrouble
 from postroad.spool.face import Why
 from postroad.spool.owner import Owner
-from postroad.spool.recovery import BODIES, Found, reopen
+from postroad.spool.recovery import BODIES, Found, SetAside, reopen
 from postroad.spool.rows import body_name
 from postroad.spool.store import StoreOptions
 from postroad.spool.writer import Writer
 
 FREE_LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the free space, while mail comes in."""
-REOPEN_FIRST: Final = 0.2
+REOPEN_FIRST: Final = 0.05
 REOPEN_LONGEST: Final = 10.0
 """Seconds between attempts to open the store again after trouble; doubling."""
 REPORTS_READ: Final = 20_000
@@ -74,6 +74,7 @@ class Ground:
         self._reopening: asyncio.Task[None] | None = None
         self._background: set[asyncio.Future[Any]] = set()
         self._is_closed = False
+        self._reopen_wait = REOPEN_FIRST
         self.writer = Writer(
             found.store,
             threads,
@@ -122,12 +123,15 @@ class Ground:
 
     async def _reopen(self, is_damaged: bool) -> None:
         """Open a fresh store, again and again until the disk works."""
-        wait = REOPEN_FIRST
         old = self.writer.store
         async with self.writer.turn:
             await self._end_reads()
             await self._threads.run_blocking(lambda: old.close(checkpoint=False), lane=self._lane)
+            moved = ""
             while not self._is_closed:
+                # Also before the first: a store that opens well and fails at each commit must not become a hot loop.
+                await asyncio.sleep(self._reopen_wait)
+                self._reopen_wait = min(self._reopen_wait * 2.0, REOPEN_LONGEST)
                 try:
                     found = await self._threads.run_blocking(
                         reopen,
@@ -137,14 +141,16 @@ class Ground:
                         sorted(self.writer.refused),
                         self._clock.now(),
                         REPORTS_READ,
-                        is_damaged,
+                        is_damaged and not moved,
+                        moved,
                         lane=self._lane,
                     )
                     break
-                except StoreTrouble as error:
+                except SetAside as error:
+                    moved = error.moved
                     self._tell_trouble(str(error))
-                    await asyncio.sleep(wait)
-                    wait = min(wait * 2.0, REOPEN_LONGEST)
+                except Exception as error:  # noqa: BLE001 - boundary: whatever it is, nothing is accepted until it is over
+                    self._tell_trouble(str(error) or repr(error))
             else:
                 return
             if found.damaged_at:
@@ -172,8 +178,7 @@ class Ground:
             return await self._threads.run_blocking(work, store.read, lane=f"{self._lane}-read")
         except StoreTrouble as error:
             if store is self.writer.store and not self.writer.is_stopped:
-                self.writer.is_stopped = True
-                self._on_failed(error)
+                self.writer.stop_for(error)
             return None
 
     # --- free space ---

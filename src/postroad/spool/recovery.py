@@ -20,6 +20,14 @@ from postroad.spool.store_read import Totals
 BODIES: str = "bodies"
 
 
+class SetAside(StoreTrouble):
+    """The damaged database was moved to ``moved``, but a new one cannot be made now."""
+
+    def __init__(self, moved: str, error: StoreTrouble) -> None:
+        super().__init__(error.why, str(error))
+        self.moved = moved
+
+
 class Found(msgspec.Struct, frozen=True):
     """What a shard held when it was opened."""
 
@@ -40,8 +48,11 @@ def reopen(
     now: float,
     reports: int,
     is_damaged: bool = False,
+    moved: str = "",
 ) -> Found:
     """Open the store, or, if it is damaged (or known to be), set it aside and make a new one.
+
+    ``moved``: where an earlier try has set it aside already.
 
     Raises:
         StoreTrouble: the disk does not work now.
@@ -49,11 +60,14 @@ def reopen(
     """
     if not is_damaged:
         try:
-            return _open(directory, options, refused, now, reports, "")
+            return _open(directory, options, refused, now, reports, moved)
         except StoreDamaged:
             pass
     moved = set_aside(directory, disk, now)
-    return _open(directory, options, (), now, reports, moved)
+    try:
+        return _open(directory, options, (), now, reports, moved)
+    except StoreTrouble as error:
+        raise SetAside(moved, error) from error
 
 
 def _open(directory: str, options: StoreOptions, refused: Iterable[int], now: float, reports: int, moved: str) -> Found:
@@ -70,8 +84,12 @@ def _open(directory: str, options: StoreOptions, refused: Iterable[int], now: fl
 
 def set_aside(directory: str, disk: Disk, now: float) -> str:
     """Move a damaged database, whole, to ``DIRECTORY.damaged-TIME``; return where it is. Content files stay."""
-    target = f"{directory}.damaged-{int(now)}"
+    target = base = f"{directory}.damaged-{int(now)}"
     with store_step():
+        count = 1
+        while disk.exists(target):  # never over an older one: it holds mail
+            count += 1
+            target = f"{base}-{count}"
         disk.make_directories(target)
         for path in database_files(directory):
             if disk.exists(path):

@@ -142,15 +142,16 @@ class Shard(Steer):
         agenda = self.agenda
         watch = agenda.watch()
         try:
-            read = await self._read(
-                lambda store: store.due(domain, agenda.levels(domain), now, agenda.claimed_of(domain), limit)
-            )
+            levels, claimed = agenda.levels(domain), agenda.claimed_of(domain)
+            read = await self._read(lambda store: store.due(domain, levels, now, claimed, limit))
             if read is None:
                 agenda.pause(domain, now + 1.0)
                 return []
             rows, heads, later = read
             messages = await self._claim_rows(rows, heads, watch)
-            if later is not None:
+            # A row that was withheld because its message changed meanwhile may still be due: then look again.
+            given = sum(len(message.deliveries) for message in messages)
+            if later is not None and given == len(rows):
                 agenda.searched(domain, later, watch)
         finally:
             agenda.unwatch(watch)
@@ -212,9 +213,10 @@ class Shard(Steer):
 
     async def _recount(self) -> None:
         """Count anew what a damaged row may have made wrong: the database's index tells."""
-        counts = await self._read(lambda store: store.counts())
-        if counts is not None:
-            self.agenda.load(counts)
+        async with self.writer.turn:  # nothing may be committed between the count and what is made of it
+            if not self.writer.is_stopped:
+                lane = self._lane if self._settings.store.exclusive else f"{self._lane}-read"
+                self.agenda.load(await self._threads.run_blocking(self.writer.store.read.counts, lane=lane))
 
     async def open(self, message: MessageId) -> ContentReader:
         read = await self._read(lambda store: (store.message(message)[1], store.content(message)))

@@ -77,7 +77,7 @@ _OF_MESSAGE: Final = f"""
 SELECT json_group_array(json_array({_WAITING})) FROM (SELECT * FROM delivery WHERE message_id = ? ORDER BY number)
 """
 _COUNTS: Final = """
-SELECT domain, state, priority, count(*), min(due_at) FROM delivery INDEXED BY delivery_queue
+SELECT CAST(domain AS BLOB), state, priority, count(*), min(due_at) FROM delivery INDEXED BY delivery_queue
 GROUP BY domain, state, priority
 """
 _REPORTS: Final = """
@@ -180,7 +180,7 @@ class ReadStore:
         """Return (domain, state, priority, count, earliest due): one scan of an index."""
         with store_step():
             return [
-                (str(domain), int(state), int(priority), int(count), float(due_at))
+                (bytes(domain).decode("utf-8", "replace"), int(state), int(priority), int(count), float(due_at))
                 for domain, state, priority, count, due_at in self._execute(_COUNTS)
             ]
 

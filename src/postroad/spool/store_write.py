@@ -53,6 +53,15 @@ _ADD_TOTAL: Final = """
 UPDATE total SET messages = messages + ?, octets = octets + ?, last_id = max(last_id, ?)
 """
 _INSERT_DAMAGED: Final = "INSERT INTO damaged (message_id, kind, why, raw, found_at) VALUES (?, ?, ?, ?, ?)"
+_RAW: Final = {
+    "message": "SELECT id, received_at, size, in_file, content_hash, head_hash, envelope FROM message WHERE id = ?",
+    "content": "SELECT id, octets FROM content WHERE id = ?",
+    "delivery": """
+        SELECT message_id, number, CAST(domain AS BLOB), priority, state, attempts, due_at, warned, last
+        FROM delivery WHERE message_id = ?
+    """,
+}
+"""The rows of a message as they are, whatever is in them: a flipped bit makes text that cannot be decoded."""
 _OLDEST: Final = "SELECT id, received_at FROM message ORDER BY id LIMIT 1"
 
 
@@ -194,8 +203,8 @@ class WriteStore:
         Its content file, if it has one, stays where it is.
         """
         with store_step():
-            for kind, column in (("message", "id"), ("content", "id"), ("delivery", "message_id")):
-                rows = self._execute(f"SELECT * FROM {kind} WHERE {column} = ?", (message,)).fetchall()  # noqa: S608
+            for kind in _RAW:
+                rows = self._execute(_RAW[kind], (message,)).fetchall()
                 self._executemany(
                     _INSERT_DAMAGED, [(message, kind, why, msgspec.msgpack.encode(row), now) for row in rows]
                 )

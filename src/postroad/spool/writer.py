@@ -158,7 +158,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - boundary: whatever broke, nothing was committed; refused, reopened
             trouble = error if isinstance(error, StoreTrouble) else StoreTrouble(Why.TROUBLE, repr(error))
             self._refuse(batch, trouble)
-            self._stop_for(trouble)
+            self.stop_for(trouble)
             return
         try:
             after = await self._threads.run_blocking(store.commit, lane=self._lane)
@@ -166,7 +166,7 @@ class Writer:
             # The disk may hold it or not: should it, the reopening removes it, since the client was told 451.
             self.refused.update(put.id for put in batch.puts)
             self._refuse(batch, error)
-            self._stop_for(error)
+            self.stop_for(error)
             return
         self._on_committed(batch, after)
         for put in batch.puts:
@@ -185,7 +185,7 @@ class Writer:
         for work in batch.works:
             _tell(work.future, error.as_refusal())
 
-    def _stop_for(self, error: StoreTrouble) -> None:
+    def stop_for(self, error: StoreTrouble) -> None:
         """Take nothing more until ``resume``."""
         self.is_stopped = True
         waiting, self._puts, self._octets = self._puts, [], 0
@@ -211,7 +211,9 @@ class Writer:
             self._timer = None
         for put in self._puts:
             _tell(put.future, SpoolRefused(Why.CLOSED))
-        self._puts = []
+        for work in self._works:
+            _tell(work.future, SpoolRefused(Why.CLOSED))
+        self._puts, self._works = [], []
 
 
 def _tell(future: asyncio.Future[Any], refusal: SpoolRefused) -> None:
