@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
+from postroad.core import facts
 from postroad.core.ids import EPOCH, MessageId
 from postroad.core.units import MINUTE
 from postroad.outbound.house import OutboundHouse
@@ -56,8 +57,16 @@ class Aging:
     async def run(self) -> None:
         """Go round for ever; cancelled at the end."""
         while True:
-            await self.round()
+            try:
+                await self.round()
+            except Exception as error:  # noqa: BLE001 - boundary: a round that breaks is told, and the next comes all the same
+                self._tell(error)
             await asyncio.sleep(ROUND_EVERY)
+
+    def _tell(self, error: Exception) -> None:
+        why = f"{type(error).__name__}: {error}"
+        self._house.outlet.emit(facts.Trouble(at=self._house.clock.now(), what="aging", why=why))
+        asyncio.get_running_loop().call_exception_handler({"message": "aging broke", "exception": error})
 
     async def round(self) -> None:
         """Look once at all that is old enough."""
@@ -71,7 +80,12 @@ class Aging:
         while after is not None:
             messages, after = await self._house.spool.aged(after, before, SLICE, unwarned=unwarned)
             for message in messages:
-                await self._see(message)
+                try:
+                    await self._see(message)
+                except Exception as error:  # noqa: BLE001 - boundary: one message must not keep the others from expiring
+                    self._tell(error)
+                    numbers = [delivery.number for delivery in message.deliveries]
+                    self._house.spool.unclaim(message.id, numbers)
             await asyncio.sleep(0)
 
     async def _see(self, message: QueuedMessage) -> None:

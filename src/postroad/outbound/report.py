@@ -16,11 +16,12 @@ import msgspec
 from postroad.core import facts, reply
 from postroad.core.address import parse_mailbox
 from postroad.core.ids import MessageId
-from postroad.core.outcome import Deferred, Delivered, DeliveryState, Failed
+from postroad.core.outcome import Deferred, Delivered, DeliveryState, Dropped, Failed
 from postroad.mail.dsn import RETURNED_MAX, Report, build_report
 from postroad.mail.dsn_text import Told
 from postroad.outbound.house import OutboundHouse
 from postroad.outbound.settle import Settler
+from postroad.outbound.trouble import NULL_SENDER
 from postroad.spool.face import ContentDamaged, Delivery, NewMessage, QueuedMessage, Ruling, SpoolRefused
 
 GATHER: Final = 0.1
@@ -78,7 +79,11 @@ class Reporter:
 
     async def _report(self, identifier: MessageId) -> bool | None:
         """Make one report; False if the spool refused it, None if there is nothing to be done about it now."""
-        message = await self._house.spool.claim_report(identifier)
+        try:
+            message = await self._house.spool.claim_report(identifier)
+        except Exception as error:  # noqa: BLE001 - boundary: as below
+            self._tell_broken(identifier, error)
+            return None
         if message is None:
             return None
         numbers = [delivery.number for delivery in message.deliveries]
@@ -88,13 +93,16 @@ class Reporter:
             self._house.spool.unclaim(identifier, numbers)
             return False
         except Exception as error:  # noqa: BLE001 - boundary: one report that cannot be made must not stop all others
-            self._broken[identifier] = self._house.time() + BROKEN_WAIT
             self._house.spool.unclaim(identifier, numbers)
-            why = f"{type(error).__name__}: {error}"
-            self._house.outlet.emit(facts.Trouble(at=self._house.clock.now(), what="report", why=why))
-            asyncio.get_running_loop().call_exception_handler({"message": "a report broke", "exception": error})
+            self._tell_broken(identifier, error)
             return None
         return True
+
+    def _tell_broken(self, identifier: MessageId, error: Exception) -> None:
+        self._broken[identifier] = self._house.time() + BROKEN_WAIT
+        why = f"{type(error).__name__}: {error}"
+        self._house.outlet.emit(facts.Trouble(at=self._house.clock.now(), what="report", why=why))
+        asyncio.get_running_loop().call_exception_handler({"message": "a report broke", "exception": error})
 
     async def _make(self, message: QueuedMessage) -> None:
         told = [
@@ -139,7 +147,8 @@ class Reporter:
         house, now = self._house, self._house.clock.now()
         sender = message.envelope.sender or self._settler.failed_bounces_to
         if sender is None:  # the setting has been taken away since
-            house.spool.record(message.id, rulings)
+            dropped = [Ruling(ruling.number, Dropped(NULL_SENDER), None) for ruling in rulings]
+            house.spool.record(message.id, dropped)
             return
         identifier = house.spool.new_id()
         built = build_report(

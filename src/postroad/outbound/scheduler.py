@@ -48,6 +48,8 @@ FULL_PAUSE: Final = 30.0
 """Seconds for which a domain is left alone when its destination is full; the destination ends that earlier."""
 DESTINATIONS_MAX: Final = 20_000
 """Destinations remembered, about; those without work are forgotten first."""
+BROKEN_PAUSE: Final = 60.0
+"""Seconds for which a domain is left alone whose mail met an error of ours."""
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at what is due, at most: asking is from memory, and rulings become due on their own."""
 _STATUS: Final = {Phase.OPEN: "open", Phase.DEAD: "down", Phase.PROBING: "probing"}
@@ -61,6 +63,7 @@ class Scheduler:
         self._planner = planner
         self._settler = settler
         self.destinations: dict[str, Destination] = {}
+        self._domains_looked_up: dict[str, int] = {}
         self._looking_up: dict[tuple[int | None, str], list[Job]] = {}
         self._starving: dict[str, Destination] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,7 +156,12 @@ class Scheduler:
                 continue
             for message in await spool.claim(domain, self.now(), min(room, CLAIM_MAX)):
                 moved = True
-                self._take(message)
+                try:
+                    self._take(message)
+                except Exception as error:  # noqa: BLE001 - boundary: one message that breaks us must not stop the others
+                    self._broke("a message could not be sorted", error)
+                    spool.unclaim(message.id, [delivery.number for delivery in message.deliveries])
+                    spool.pause(domain, self.now() + BROKEN_PAUSE)
         return moved
 
     def _room(self, domain: str) -> int:
@@ -166,10 +174,11 @@ class Scheduler:
         share = min(WAITING_MAX, free // 4)
         destination = self._known_destination(domain)
         if destination is None:
-            if len(self._looking_up) >= LOOKUPS_MAX:
+            # While a domain is looked up, a few of its messages are enough: they tell when to come again if that fails.
+            if len(self._looking_up) >= LOOKUPS_MAX or domain in self._domains_looked_up:
                 self._house.spool.pause(domain, now + 1.0)
                 return 0
-            return share
+            return min(share, CLAIM_MAX)
         if until := destination.down_until(now):
             self._house.spool.pause(domain, until)
             return 0
@@ -246,23 +255,46 @@ class Scheduler:
             waiting.append(job)
             return
         self._looking_up[choice.index, domain] = [job]
+        self._domains_looked_up[domain] = self._domains_looked_up.get(domain, 0) + 1
         self._start_task(self._look_up(choice, domain))
 
     async def _look_up(self, choice: RouteChoice[Step], domain: str) -> None:
         """Find the hosts of a domain, then hand its jobs on, or settle them if there are none."""
         error: AttemptError | None = None
+        target: Target | None = None
         try:
             target = await self._planner.find(choice, domain)
         except AttemptError as problem:
             error = problem
+        except Exception as problem:  # noqa: BLE001 - boundary: an error of ours; the jobs go back, nothing is lost
+            self._broke("a lookup broke", problem)
         finally:
             jobs = self._looking_up.pop((choice.index, domain), [])
+            if not (left := self._domains_looked_up.pop(domain, 1) - 1) <= 0:
+                self._domains_looked_up[domain] = left
+        now = self.now()
         for waiting in jobs:
             if error is not None:
                 self.settle_error(waiting, f"mx:{domain}", error)
-            else:
+            elif target is not None:
                 waiting.retry = self._planner.retry(choice, target, domain)
                 self.destination(target, domain).put(waiting)
+            else:
+                self._unclaim(waiting, now + BROKEN_PAUSE)
+        # Nothing is remembered of a failed lookup: without this the next few hundred would be asked for at once.
+        pause = jobs[0].retry.first if error is not None and jobs and not error.is_permanent else 0.0
+        self._house.spool.pause(domain, now + pause)
+        self._wake.set()
+
+    def _unclaim(self, job: Job, until: float) -> None:
+        self._house.spool.unclaim(job.id, job.numbers)
+        self._forget(job)
+        for delivery in job.deliveries:
+            self._house.spool.pause(delivery.domain, until)
+
+    def _broke(self, what: str, error: Exception) -> None:
+        self._house.outlet.emit(facts.Trouble(at=self.now(), what="scheduler", why=f"{type(error).__name__}: {error}"))
+        asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})
 
     def destination(self, target: Target, domain: str) -> Destination:
         """Return the destination of a target, made if need be."""
@@ -342,10 +374,7 @@ class Scheduler:
 
     def give_back(self, destination: Destination, jobs: Sequence[Job], until: float) -> None:
         for job in jobs:
-            self._house.spool.unclaim(job.id, job.numbers)
-            self._forget(job)
-            for delivery in job.deliveries:
-                self._house.spool.pause(delivery.domain, until)
+            self._unclaim(job, until)
 
     def settle(self, job: Job, rulings: Sequence[Ruling]) -> None:
         """Make the outcomes of a job durable; reports that have become due are made soon."""
