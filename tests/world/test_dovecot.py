@@ -74,6 +74,7 @@ def test_read_by_pop3_and_imap(relay: Relay, server: Dovecot, request: pytest.Fi
         assert by_pop3 == by_imap
         assert_as_sent(by_pop3)
     until(lambda: relay.queue_length() == 0, 20, what="the queue is empty")
+    until(lambda: relay.log.count("kind=delivered") == 2, 20, what="the relay logs both")
     delivered = [line for line in relay.log.splitlines() if "kind=delivered" in line]
     assert len(delivered) == 2  # LMTP: a reply for each recipient (RFC 2033 section 4.2)
     assert all('reply="250 2.0.0 ' in line for line in delivered)

@@ -140,11 +140,11 @@ def test_replies_are_seen_on_both_sides(chain: Chain) -> None:
     if chain.relay_is_last:
         pattern = r"to=<five@far\.example>.* dsn=2\.6\.0, status=sent \(250 2\.6\.0 Queued as (\w+)\)"
         queued = until(lambda: re.search(pattern, chain.postfix.log), 30, what="Postfix logs it")[1]
-        assert f"message={queued} " in chain.relay.log
+        until(lambda: f"message={queued} " in chain.relay.log, 30, what="the relay logs it")
     else:
         pattern = r'recipient=five@far\.example .*reply="250 2\.0\.0 Ok: queued as (\w+)"'
         queued = until(lambda: re.search(pattern, chain.relay.log), 30, what="the relay logs it")[1]
-        assert f" {queued}: " in chain.postfix.log
+        until(lambda: f" {queued}: " in chain.postfix.log, 30, what="Postfix logs it")
 
 
 def test_nothing_stays_behind(chain: Chain) -> None:
