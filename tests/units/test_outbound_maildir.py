@@ -19,7 +19,7 @@ from postroad.outbound.hops import DestinationLimits, Target, ToMaildir, ToNothi
 from postroad.outbound.house import OutboundHouse
 from postroad.outbound.job import Job
 from postroad.outbound.local import deliver_locally
-from postroad.outbound.maildir import LineEnds, MaildirFile, escape, fields, maildir_path
+from postroad.outbound.maildir import COMPONENT_MAX, LineEnds, MaildirFile, escape, fields, maildir_path
 from postroad.outbound.settle import Settler
 from postroad.policy.schedule import Schedule
 from postroad.service.threads import WorkerThreads
@@ -215,6 +215,21 @@ def test_no_local_part_escapes_its_directory(local_part: str) -> None:
 @given(NASTY, NASTY)
 def test_different_texts_stay_different(one: str, other: str) -> None:
     assert (escape(one) == escape(other)) is (one == other)
+
+
+LONG = st.lists(st.sampled_from(["/" * 30, "é" * 30, "a" * 60, "b", "%", "ß"]), min_size=2, max_size=12).map("".join)
+
+
+@given(LONG, LONG)
+def test_what_is_too_long_for_a_name_is_cut_and_stays_different(one: str, other: str) -> None:
+    assert len(escape(one).encode()) <= COMPONENT_MAX
+    assert (escape(one) == escape(other)) is (one == other)
+
+
+def test_an_address_that_is_too_long_for_a_name_is_stored(tmp_path: Path) -> None:
+    mailbox = Mailbox("/" * 60, ".".join(["x" * 60] * 3) + ".example")
+    rulings, _ = deliver(job_for(mailbox), ToMaildir("maildir", f"{tmp_path}/{{address}}"))
+    assert isinstance(rulings[0].outcome, Delivered)
 
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b""])), st.lists(st.integers(1, 9)))

@@ -166,6 +166,27 @@ def test_what_counts_as_trouble_of_the_destination(replies, error, is_trouble) -
     assert bool(attempt_of(message(), *replies, error=error).trouble) is is_trouble
 
 
+IDLE = Reply(421, (4, 2), "Timeout exceeded")
+
+
+@pytest.mark.parametrize(
+    ("replies", "error", "was_stale"),
+    [
+        ([], AttemptError(Scope.STREAM, None, Stage.MAIL, "closed"), True),
+        ([], AttemptError(Scope.STREAM, None, Stage.RCPT, "closed"), True),
+        ([], AttemptError(Scope.STREAM, IDLE, Stage.MAIL), True),
+        ([], AttemptError(Scope.STREAM, RATE, Stage.MAIL), False),  # a new connection would be the wrong answer
+        ([], AttemptError(Scope.STREAM, LATER, Stage.MAIL), False),  # a broken reply
+        ([], AttemptError(Scope.STREAM, None, Stage.DOT, "closed"), False),  # it may have been taken
+        ([], AttemptError(Scope.MESSAGE, None, Stage.MAIL), False),
+        ([(0, NEVER, Stage.RCPT)], AttemptError(Scope.STREAM, None, Stage.RCPT, "closed"), False),
+        ([], None, False),
+    ],
+)
+def test_when_a_kept_connection_was_stale(replies, error, was_stale) -> None:
+    assert attempt_of(message(recipients=2), *replies, error=error).was_stale is was_stale
+
+
 def test_expiry_repeats_the_last_reply() -> None:
     last = Deferred(LATER, RECEIVED, "mx", Stage.RCPT)
     given = message(last=last)

@@ -72,6 +72,19 @@ class Attempt:
         return any(answer.result.reply.is_positive for answer in self.answers.values())
 
     @property
+    def was_stale(self) -> bool:
+        """True if a kept connection was closed on us, perhaps with 421, before it took anything of this message.
+
+        That says nothing about the host, which may well take a new connection; but a 421 that asks for less does.
+        """
+        error = self.error
+        if error is None or self.answers or error.stage not in (Stage.MAIL, Stage.RCPT):
+            return False
+        reply = error.reply
+        is_goodbye = reply is None or (reply.code == 421 and not kind_of(reply).closes_window)
+        return error.scope is Scope.STREAM and is_goodbye
+
+    @property
     def trouble(self) -> str:
         """Why the destination should get less for now, for people; empty if it need not."""
         error = self.error

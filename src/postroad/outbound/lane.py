@@ -123,9 +123,7 @@ class Lane:
             await self._part()
             return False
         await self._deliver(session, hop, attempt)
-        error = attempt.error
-        is_stale = error is not None and error.reply is None and error.stage in (Stage.MAIL, Stage.RCPT)
-        if is_stale and not attempt.answers:
+        if attempt.was_stale:
             attempt.error = None
             return False
         return True

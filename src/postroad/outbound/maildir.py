@@ -10,6 +10,7 @@ is there: in new, or in cur with flags behind a colon. All functions here block 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from typing import Final
 
@@ -19,6 +20,9 @@ from postroad.core.ids import MessageId, format_id
 
 DETAIL_SEPARATOR: Final = "+"
 """What parts the detail from the user in a local-part: Postfix's recipient_delimiter, as most have it."""
+COMPONENT_MAX: Final = 200
+"""Octets that one placeholder may fill in: file systems take 255 in a name, and the template may add some. An address
+has 254, and three times as many where every octet is escaped."""
 _PLACEHOLDER: Final = re.compile(r"\{(user|domain|address|detail)\}")
 _UNSAFE: Final = re.compile(r"[^\w.+=@~-]|^\.")
 
@@ -26,9 +30,15 @@ _UNSAFE: Final = re.compile(r"[^\w.+=@~-]|^\.")
 def escape(text: str) -> str:
     """Return the text as it may stand in a path: one component at most, never hidden, never ``.``, ``..`` or empty.
 
-    Different texts stay different: a percent sign is escaped, too.
+    Different texts stay different: a percent sign is escaped, too, and what is too long ends in a hash of it all.
     """
-    return _UNSAFE.sub(lambda found: "".join(f"%{octet:02X}" for octet in found[0].encode()), text) or "%"
+    escaped = _UNSAFE.sub(lambda found: "".join(f"%{octet:02X}" for octet in found[0].encode()), text) or "%"
+    octets = escaped.encode()
+    if len(octets) <= COMPONENT_MAX:
+        return escaped
+    # "%%" cannot come of escaping, so no address can be made to look like another's cut.
+    end = "%%" + hashlib.sha256(octets).hexdigest()[:32]
+    return octets[: COMPONENT_MAX - len(end)].decode("utf-8", "ignore") + end
 
 
 def maildir_path(template: str, mailbox: Mailbox, hostname: str) -> str:
