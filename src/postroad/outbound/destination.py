@@ -134,7 +134,7 @@ class Destination:
         if not self.waiting:
             return None
         job = self.waiting.popleft()
-        if len(self.waiting) == WAITING_LOW and self.paused_domains:
+        if self.paused_domains and len(self.waiting) in (WAITING_LOW, 0):
             self._owner.wants_work(self)
         return job
 

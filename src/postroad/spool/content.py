@@ -56,23 +56,21 @@ class FileBodyWriter:
         self._hash.update(octets)
 
     async def _settle(self) -> None:
-        under_way, self._under_way = self._under_way, None
-        if under_way is None:
+        """Wait for what is under way. Cancelled here, ``discard`` still finds it, and waits for it first."""
+        if self._under_way is None:
             return
         try:
-            await asyncio.shield(under_way)
+            await asyncio.shield(self._under_way)
         except OSError as error:
             await self.discard()
             raise refusal_of(error) from error
+        self._under_way = None
 
     async def finish(self) -> SpoolFile:
         """Make content and name durable. Raises SpoolRefused; the file is then gone."""
         await self._settle()
-        try:
-            await asyncio.shield(self._threads.run_blocking(self._sync))
-        except OSError as error:
-            await self.discard()
-            raise refusal_of(error) from error
+        self._under_way = self._threads.run_blocking(self._sync)
+        await self._settle()
         return SpoolFile(self._name, self._size, self._hash.digest())
 
     def _sync(self) -> None:
