@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import apsw
+
 from postroad.core import facts
 from postroad.core.address import Mailbox, parse_mailbox
 from postroad.core.envelope import Envelope, Recipient
@@ -247,3 +249,23 @@ def test_what_cannot_be_returned_goes_to_the_postmaster_but_never_round(tmp_path
         assert len(world.outlet.of(facts.Reported)) == 1
 
     run(tmp_path, work)
+
+
+def test_a_round_prunes_what_was_dropped_long_ago(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        world.hop.refuses_connections = True
+        aging = Aging(world.house, world.planner, world.settler, world.reporter, [Schedule()])
+        for days in (31.0, 1.0):
+            await world.put("bob@example.net")
+            await world.outlet.until(facts.Deferred)
+            while world.scheduler.loaded:
+                await asyncio.sleep(0)
+            await world.shard.flush_records()
+            assert (await world.shard.drop(Selection(), f"{days} days ago")).messages == 1
+            world.clock.advance(days * 86_400.0 - 1.0)
+        await aging.round()
+
+    run(tmp_path, work)
+    database = apsw.Connection(str(tmp_path / "spool.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    assert database.execute("SELECT rule FROM dropped").fetchall() == [("1.0 days ago",)]
+    database.close()

@@ -224,6 +224,36 @@ def test_old_mail_is_found_by_age(tmp_path: Path) -> None:
     run(work())
 
 
+def drop_times(place: Path) -> list[float]:
+    database = apsw.Connection(str(place / "shard-0/spool.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    times = [at for (at,) in database.execute("SELECT at FROM dropped ORDER BY at")]
+    database.close()
+    return times
+
+
+def test_old_drop_rows_are_pruned_once_an_hour(tmp_path: Path) -> None:
+    month, hour = 30 * 86_400.0, 3_600.0
+
+    async def work(now: list[float]) -> None:
+        async with opened(tmp_path) as shard:
+            for at in now:
+                await shard.prune(at)
+
+    async def drops() -> None:
+        async with opened(tmp_path) as shard:
+            await shard.put(message(shard))
+            assert (await shard.drop(Selection(), "test")).messages == 1
+
+    run(drops())
+    assert drop_times(tmp_path) == [NOW]
+    run(work([NOW + month]))
+    assert drop_times(tmp_path) == [NOW]  # not older than a month
+    run(work([NOW + month, NOW + month + hour - 1]))
+    assert drop_times(tmp_path) == [NOW]  # not twice within an hour
+    run(work([NOW + month, NOW + month + hour]))
+    assert drop_times(tmp_path) == []
+
+
 def test_one_owner_at_a_time(tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(tmp_path):

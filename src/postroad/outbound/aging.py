@@ -1,6 +1,7 @@
 """Looks after mail that waits: "delayed" reports and expiry, also where no attempt is made.
 
-Owns: the two rounds through the queue (unwarned since ``warn``; older than ``expire``), in slices, from the oldest.
+Owns: the two rounds through the queue (unwarned since ``warn``; older than ``expire``), in slices, from the oldest;
+when the spool is asked to prune its drop rows.
 Does not own: the report itself (report.py), what an expiry means (trouble.py by way of settle.py).
 
 A destination that is down has only a few of its messages attempted at each probe; the
@@ -74,6 +75,7 @@ class Aging:
         await self._look(id_at(now - self._expire_min), unwarned=False)
         if self._warn_min is not None:
             await self._look(id_at(now - self._warn_min), unwarned=True)
+        await self._house.spool.prune(now)
 
     async def _look(self, before: MessageId, *, unwarned: bool) -> None:
         after: MessageId | None = MessageId(0)

@@ -308,6 +308,12 @@ class Spool(Protocol):
         """Return the domains with most waiting, most first. From memory."""
 
     # --- life ---
+    async def prune(self, now: float) -> None:
+        """Forget drop rows that are older than DROPS_KEPT, a slice of them, at most once in PRUNE_EVERY.
+
+        Where nothing can be written now, nothing is pruned.
+        """
+
     async def flush_records(self) -> None:
         """Return when everything recorded so far is durable (an orderly stop, a test)."""
 

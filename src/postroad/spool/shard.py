@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from postroad.core import facts
 from postroad.core.faces import Clock, Disk, Outlet, Threads
 from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState
+from postroad.core.units import DAY, HOUR
 from postroad.spool.batch import PutEntry, RecordEntry
 from postroad.spool.content import FileBodyWriter, FileReader, MemoryReader, open_checked
 from postroad.spool.face import (
@@ -46,9 +47,16 @@ from postroad.spool.rows import (
 )
 from postroad.spool.steer import Steer
 
+DROPS_KEPT: Final = 30 * DAY
+"""Seconds that a drop row is kept."""
+PRUNE_EVERY: Final = 1 * HOUR
+"""Seconds between two slices of pruning."""
+
 
 class Shard(Steer):
     """Implements face.Spool. Made by ``take``."""
+
+    _pruned_at = -PRUNE_EVERY
 
     @classmethod
     async def take(
@@ -277,7 +285,7 @@ class Shard(Steer):
     def due_reports(self, limit: int) -> Sequence[MessageId]:
         if self.writer.is_stopped:
             return []
-        if not self.agenda.reports and self.agenda.reports_elsewhere:
+        if self.agenda.reports_elsewhere and len(self.agenda.reports) < REPORTS_READ // 2:
             self.agenda.reports_elsewhere = False
             self._in_background(self._read_reports())
         return self.agenda.due_reports(limit)
@@ -307,6 +315,13 @@ class Shard(Steer):
             self.agenda.unwatch(watch)
 
     # --- counts and life ---
+
+    async def prune(self, now: float) -> None:
+        if self.writer.is_stopped or abs(now - self._pruned_at) < PRUNE_EVERY:
+            return
+        self._pruned_at = now
+        with suppress(SpoolRefused):
+            await self.writer.work(lambda store, batch: store.prune_drops(now - DROPS_KEPT))
 
     async def flush_records(self) -> None:
         if not self.writer.is_stopped:
