@@ -212,6 +212,52 @@ def test_who_lets_us_wait_is_sent_away():
     run(work)
 
 
+def test_an_octet_now_and_then_is_no_progress():
+    async def work():
+        world = World(idle_timeout=0.5)
+        world.server.start()
+        talker = await world.connect()
+        heard = b""
+        for _ in range(100):
+            await talker.stream.write(b"X")
+            try:
+                heard = await talker.stream.read(timeout=0.1)
+                break
+            except TimeoutError:
+                continue
+        assert heard.startswith(b"421 4.4.2")
+        await world.server.drain(1)
+
+    run(work)
+
+
+def test_ten_refusals_spread_over_kept_messages_end_nothing():
+    async def work():
+        world = World(errors=3)
+        talker = await world.connect(TRUSTED)
+        await talker.say("EHLO c.example")
+        for _ in range(4):
+            for line in ("JUNK", "JUNK", "MAIL FROM:<a@b.example>", "RCPT TO:<bob@example.org>", "DATA"):
+                await talker.say(line)
+            assert (await talker.say("Subject: a\r\n\r\nb\r\n.")).startswith("250")
+
+    run(work)
+
+
+def test_a_bare_postmaster_is_in_our_first_domain():
+    async def work():
+        world = World()
+        stranger = await world.connect()
+        await stranger.say("EHLO c.example")
+        await stranger.say("MAIL FROM:<a@b.example>")
+        assert (await stranger.say("RCPT TO:<postmaster>")).startswith("250")
+        await stranger.say("DATA")
+        await stranger.say("Subject: a\r\n\r\nb\r\n.")
+        assert str(world.spool.kept[0].envelope.recipients[0].mailbox) == "postmaster@example.org"
+
+    run(work)
+
+
 def test_a_drain_lets_a_transaction_finish_and_ends_idle_sessions_at_once():
     async def work():
         world = World()

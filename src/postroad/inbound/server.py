@@ -203,7 +203,7 @@ class InboundServer:
             idle_max = min(idle_max, IDLE_WHEN_DRAINING)
         for session in list(self._sessions):
             if session.waiting_since:
-                if now - session.waiting_since > idle_max:
+                if now - session.waiting_since > idle_max or now - session.progress_at > 2 * idle_max:
                     session.time_out()
             elif now - session.busy_since > PUT_PATIENCE:
                 session.abort()

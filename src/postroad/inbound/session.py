@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from postroad.core import reply
 from postroad.core.reply import Reply
+from postroad.core.units import KIB
 from postroad.net.stream import Stream
 from postroad.smtp.errors import PeerError
 from postroad.smtp.events import (
@@ -38,6 +39,9 @@ from postroad.smtp.server import ServerConnection
 
 TLS_TIMEOUT: Final = 60.0
 """Seconds for a handshake. RFC 5321 gives none; a client that needs longer than this is not there."""
+
+PROGRESS_OCTETS: Final = 64 * KIB
+"""Content that counts as progress: 64 KiB in twice the idle time-out is 110 octets a second, slower than any line."""
 
 _NOTHING_MAY_FOLLOW: Final = {Hello: "EHLO", DataStart: "DATA", StartTls: "STARTTLS", Auth: "AUTH"}
 """Commands after which a client must wait, RFC 2920 section 3.1."""
@@ -83,6 +87,7 @@ class Session:
         "_answerer",
         "_engine",
         "_errors_max",
+        "_octets",
         "_offer",
         "_out",
         "_stream",
@@ -91,6 +96,7 @@ class Session:
         "busy_since",
         "draining",
         "errors",
+        "progress_at",
         "waiting_since",
     )
 
@@ -117,8 +123,10 @@ class Session:
         self.draining = False
         self.waiting_since = 0.0
         """Loop time since when we wait for the client; 0.0 while the client waits for us."""
-        self.busy_since = time()
-        """Loop time since when the client waits for us."""
+        self.busy_since = self.progress_at = time()
+        """Loop time since when the client waits for us; and when it last got somewhere: a whole command, or
+        PROGRESS_OCTETS of content. An octet now and then is no progress."""
+        self._octets = 0
 
     async def serve(self, greeting: Reply) -> None:
         """Serve until QUIT, end of file or an error that ends the session.
@@ -151,13 +159,18 @@ class Session:
                 if not await self._hear():
                     return
             elif type(event) is Content:
+                self._octets += len(event.octets)
+                if self._octets >= PROGRESS_OCTETS:
+                    self._octets, self.progress_at = 0, self.busy_since
                 await answerer.take(event.octets)
             elif event is PAUSED:
                 # Every event is answered before the next is asked for, so the engine has closed: nothing more comes.
                 await self._flush()
                 return
-            elif not await self._answer(event):
-                return
+            else:
+                self.progress_at = self.busy_since
+                if not await self._answer(event):
+                    return
 
     async def _hear(self) -> bool:
         await self._flush()
