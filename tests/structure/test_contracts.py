@@ -8,8 +8,9 @@ import pytest
 from tests.structure.source import ROOT
 
 from postroad.core import faces
+from postroad.spool.face import Spool
 
-NAMES = [face.__name__ for face in faces.CONTRACTS]
+NAMES = [face.__name__ for face in (*faces.CONTRACTS, Spool)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,158 @@
+"""The contract of spool.face.Spool, steering: listings, bulk changes and counts. The way in and out: test_spool.py."""
+
+from __future__ import annotations
+
+import pytest
+from tests.contracts.spools import (
+    EVERY,
+    FAILED,
+    KINDS,
+    kept,
+    later,
+    named,
+    player,
+    ruled,
+)
+
+from postroad.core.envelope import Notify
+from postroad.spool.face import Selection
+from postroad.testing.fake_clock import NOON as NOW
+
+
+@pytest.fixture(params=KINDS)
+def play(request, tmp_path):
+    return player(request.param, tmp_path)
+
+
+def test_held_mail_waits_for_a_person(play):
+    async def script(spool):
+        for _ in range(2):
+            await kept(spool, "b@y.example", "c@z.example")
+        only = Selection(domain="y.example")
+        assert await spool.hold(only, dry_run=True) == await spool.hold(only)
+        assert (spool.stats().held, list(spool.due_domains(NOW, 9))) == (2, ["z.example"])
+        assert list(await spool.claim("y.example", NOW, 9)) == []
+        assert (await spool.hold(only)).recipients == 0
+        assert (await spool.flush(only, NOW)).recipients == 0
+        done = await spool.release(EVERY, NOW + 5)
+        assert (done.recipients, done.messages, done.in_flight) == (2, 2, 0)
+        assert (spool.stats().held, list(spool.due_domains(NOW, 9))) == (0, ["z.example"])
+        assert len(await spool.claim("y.example", NOW + 5, 9)) == 2
+
+    play(script)
+
+
+def test_flushed_mail_is_due_now(play):
+    async def script(spool):
+        message = await kept(spool)
+        await spool.claim("y.example", NOW, 9)
+        assert (await spool.flush(EVERY, NOW)).in_flight == 1
+        await ruled(spool, message, later(300))
+        assert (await spool.flush(EVERY, NOW + 1, dry_run=True)).recipients == 1
+        assert spool.next_due_at() == NOW + 300
+        assert (await spool.flush(Selection(state="deferred"), NOW + 1)).recipients == 1
+        assert spool.next_due_at() == NOW + 1
+
+    play(script)
+
+
+def test_dropped_mail_is_gone_save_what_is_in_flight(play):
+    async def script(spool):
+        both = await kept(spool, "b@y.example", "c@z.example")
+        await kept(spool)
+        await spool.claim("z.example", NOW, 9)
+        would = await spool.drop(EVERY, "by hand", dry_run=True)
+        assert (would.recipients, would.messages, would.in_flight) == (2, 2, 1)
+        assert spool.stats().recipients == 3
+        assert await spool.drop(EVERY, "by hand") == would
+        assert (spool.stats().messages, spool.stats().recipients) == (1, 1)
+        assert named((await spool.list(EVERY, after=None, limit=9)).messages) == [(both, [1])]
+        assert list(spool.due_domains(NOW, 9)) == []
+
+    play(script)
+
+
+def test_bounced_mail_is_reported_where_a_report_is_wanted(play):
+    async def script(spool):
+        wanted = await kept(spool)
+        await kept(spool, sender="")
+        await kept(spool, notify=int(Notify.NEVER))
+        would = await spool.bounce(EVERY, FAILED, dry_run=True)
+        assert spool.stats().reports == 0
+        assert await spool.bounce(EVERY, FAILED) == would
+        assert (would.recipients, would.messages, would.in_flight) == (3, 3, 0)
+        assert (spool.stats().messages, spool.stats().reports) == (1, 1)
+        assert list(spool.due_reports(9)) == [wanted]
+        assert (await spool.claim_report(wanted)).deliveries[0].last == FAILED
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    ("selection", "wanted"),
+    [
+        (Selection(to="y.example"), [0, 1]),
+        (Selection(to="*.example"), [0, 1, 2]),
+        (Selection(to="b@y.example"), [0]),
+        (Selection(sender="<>"), [1]),
+        (Selection(sender="x.example"), [0, 2]),
+        (Selection(state="held"), [2]),
+        (Selection(state="deferred"), []),
+        (Selection(domain="z.example", sender="<>"), []),
+    ],
+)
+def test_a_selection_names_what_is_meant(play, selection, wanted):
+    async def script(spool):
+        ids = [await kept(spool), await kept(spool, "c@y.example", sender=""), await kept(spool, "d@z.example")]
+        await spool.hold(Selection(ids=(ids[2],)))
+        page = await spool.list(selection, after=None, limit=9)
+        assert [one.id for one in page.messages] == [ids[place] for place in wanted]
+
+    play(script)
+
+
+def test_a_listing_comes_in_pages_and_shows_what_is_claimed(play):
+    async def script(spool):
+        ids = [await kept(spool, "b@y.example", "c@z.example") for _ in range(5)]
+        await spool.claim("y.example", NOW, 1)
+        seen, after, pages = [], None, 0
+        while after is not None or not pages:
+            page = await spool.list(EVERY, after=after, limit=2)
+            assert len(page.messages) <= 2
+            seen, after, pages = [*seen, *page.messages], page.after, pages + 1
+        assert named(seen) == [(message, [0, 1]) for message in ids]
+
+    play(script)
+
+
+def test_a_selection_that_cannot_be_is_an_error(play):
+    async def script(spool):
+        with pytest.raises(ValueError, match="not a state"):
+            await spool.list(Selection(state="lost"), after=None, limit=9)
+
+    play(script)
+
+
+def test_stats_count_what_is_there(play):
+    async def script(spool):
+        assert (spool.stats().oldest_at, spool.stats().accepting, spool.stats().trouble) == (None, True, "")
+        await kept(spool, "b@y.example", "c@z.example", at=NOW - 9, content=b"12345")
+        await kept(spool, content=b"123")
+        await spool.hold(Selection(domain="z.example"))
+        stats = spool.stats()
+        assert (stats.messages, stats.recipients, stats.held, stats.reports, stats.octets) == (2, 3, 1, 0, 8)
+        assert stats.oldest_at == NOW - 9
+        first, second = spool.domain_stats(9)
+        assert (first.domain, first.due, first.held, first.reports, first.next_due_at) == (
+            "y.example",
+            2,
+            0,
+            0,
+            NOW - 9,
+        )
+        assert (second.domain, second.due, second.held, second.next_due_at) == ("z.example", 0, 1, None)
+        assert [one.domain for one in spool.domain_stats(1)] == ["y.example"]
+        await spool.claim("y.example", NOW, 9)
+        assert (spool.domain_stats(1)[0].due, spool.domain_stats(1)[0].next_due_at) == (2, None)
+
+    play(script)
