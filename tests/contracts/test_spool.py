@@ -306,6 +306,7 @@ def test_old_mail_is_claimed_in_steps_and_marked_warned_once(play):
         assert (named(found), after) == ([(second, [0])], None)
         told = outcome.Deferred(reply.LOCAL_TROUBLE, NOW)
         await ruled(spool, first, *(Ruling(number, told, DeliveryState.DUE, 0.0, True) for number in (0, 1)))
+        assert spool.next_due_at() == NOW
         spool.unclaim(second, [0])
         found, _ = await spool.aged(MessageId(0), LAST, 10, unwarned=True)
         assert named(found) == [(second, [0]), (third, [0])]

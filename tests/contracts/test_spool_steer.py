@@ -28,6 +28,8 @@ def test_held_mail_waits_for_a_person(play):
     async def script(spool):
         for _ in range(2):
             await kept(spool, "b@y.example", "c@z.example")
+        would = await spool.hold(EVERY, dry_run=True)
+        assert (would.recipients, would.messages) == (4, 2)
         only = Selection(domain="y.example")
         assert await spool.hold(only, dry_run=True) == await spool.hold(only)
         assert (spool.stats().held, list(spool.due_domains(NOW, 9))) == (2, ["z.example"])
