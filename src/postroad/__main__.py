@@ -15,12 +15,15 @@ from postroad.cli.main import run
 from postroad.service.wall_clock import WallClock
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from postroad.config.addresses import TcpAddress
     from postroad.config.load import Loaded
     from postroad.config.model import Settings
     from postroad.core.faces import Clock, Outlet
     from postroad.outbound.steering import Steering
     from postroad.spool.face import Spool
+    from postroad.spool.salvage import Salvaged
 
 
 def serve(loaded: Loaded) -> int:
@@ -41,6 +44,12 @@ def open_spool(settings: Settings, clock: Clock, outlet: Outlet) -> AbstractAsyn
     return open_shard(settings, clock, outlet)
 
 
+def salvage(settings: Settings, damaged: Path) -> Salvaged:
+    from postroad.service import offline
+
+    return offline.salvage_queue(settings, WallClock(), damaged)
+
+
 def ask_relay(settings: Settings) -> Steering:
     from postroad.service import offline
 
@@ -55,7 +64,9 @@ async def resolve(server: TcpAddress, name: str, seconds: float) -> tuple[str, .
 
 def main() -> None:
     """Run one command and exit."""
-    house = House(clock=WallClock(), serve=serve, open_queue=open_queue, ask_relay=ask_relay, resolve=resolve)
+    house = House(
+        clock=WallClock(), serve=serve, open_queue=open_queue, salvage=salvage, ask_relay=ask_relay, resolve=resolve
+    )
     sys.exit(run(house, sys.argv[1:]))
 
 

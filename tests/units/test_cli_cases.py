@@ -23,6 +23,7 @@ from postroad.config.load import Loaded
 from postroad.config.model import Settings
 from postroad.outbound.steering import NoRelay, Steering
 from postroad.spool.face import Changed
+from postroad.spool.salvage import Salvaged
 
 CASES = Path(__file__).parent.parent / "cases" / "cli"
 FILES = sorted(CASES.glob("*.txt"))
@@ -52,6 +53,7 @@ class Script:
             clock=SetClock(),
             serve=self._serve,
             open_queue=self._open_queue,
+            salvage=lambda _settings, _damaged: Salvaged(1203, 2, 1),
             ask_relay=lambda _: self.steering,
             resolve=_resolve,
         )

@@ -266,7 +266,12 @@ def test_no_certificate_is_noted_only_where_tls_is_offered(tmp_path: Path) -> No
 def names(text: str, resolve: Callable[..., Awaitable[tuple[str, ...]]], *, is_sandbox: bool = False) -> list[str]:
     house = Script().house()
     made = House(
-        clock=house.clock, serve=house.serve, open_queue=house.open_queue, ask_relay=house.ask_relay, resolve=resolve
+        clock=house.clock,
+        serve=house.serve,
+        open_queue=house.open_queue,
+        salvage=house.salvage,
+        ask_relay=house.ask_relay,
+        resolve=resolve,
     )
     return shown(asyncio.run(inspect_names(settings(text), made, is_sandbox=is_sandbox)))
 

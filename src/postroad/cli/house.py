@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from typer import Context
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from postroad.config.addresses import TcpAddress
     from postroad.config.load import Loaded
     from postroad.config.model import Settings
     from postroad.core.faces import Clock
     from postroad.outbound.steering import Steering
+    from postroad.spool.salvage import Salvaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,8 @@ class House:
     """Run the relay until it is told to stop; return the exit status."""
     open_queue: Callable[[Settings], AbstractAsyncContextManager[Steering]]
     """Steer the queue: through the relay that runs, or on the spool itself where none does. Raises ControlRefused."""
+    salvage: Callable[[Settings, Path], Salvaged]
+    """Put what can be read of a damaged database back into the queue. Raises ControlRefused."""
     ask_relay: Callable[[Settings], Steering]
     """Steer through the relay that runs. Its calls raise NoRelay where none does."""
     resolve: Callable[[TcpAddress, str, float], Awaitable[tuple[str, ...]]]

@@ -1,7 +1,7 @@
 """``postroad queue``: what waits, and acting on it.
 
-Owns: list, show, stats, flush, hold, release, delete, bounce as commands; asking before many are changed. Does not own:
-doing it (outbound/control.py), the words for a selection (selection.py), the shape of tables (output.py).
+Owns: list, show, stats, salvage, flush, hold, release, delete, bounce as commands; asking before many are changed.
+Does not own: doing it (outbound/control.py), the words for a selection (selection.py), the shape of tables (output.py).
 What ``--json`` prints are the rows of outbound/steering.py: tests/cases/cli has one file for each command.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -129,6 +130,27 @@ def stats(
             write_json({"kind": "domain", **_fields(row)})
     else:
         _write_stats(found)
+
+
+@app.command()
+def salvage(
+    context: typer.Context,
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIRECTORY", help="Where it was moved to: shard-0.damaged-TIME.", show_default=False),
+    ],
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Put what can be read of a damaged database back into the queue. The relay must be stopped."""
+    settings = load_configuration(config).settings
+    found = house_of(context).salvage(settings, directory)
+    if as_json:
+        write_json(found)
+        return
+    write_line(f"Salvaged       {counted(found.salvaged, 'message')}")
+    write_line(f"Already there  {counted(found.already_there, 'message')}")
+    write_line(f"Unreadable     {counted(found.unreadable, 'message')}")
 
 
 def _opened(house: House, config: ConfigFile) -> AbstractAsyncContextManager[Steering]:

@@ -31,6 +31,9 @@ from postroad.service.system_dice import SystemDice
 from postroad.spool.errors import StoreTooNew, StoreTrouble
 from postroad.spool.face import Spool
 from postroad.spool.owner import ShardOwned
+from postroad.spool.real_disk import OsDisk
+from postroad.spool.salvage import Salvaged, salvage
+from postroad.spool.store import DATABASE_NAME
 
 SOCKET_NAME: Final = "control.sock"
 """In data_dir."""
@@ -78,6 +81,24 @@ async def _opened(settings: Settings, opening: AbstractAsyncContextManager[Spool
         except (OSError, StoreTrouble, StoreTooNew) as error:
             raise ControlRefused(f"The queue in {settings.data_dir} cannot be opened: {error}.") from error
         yield spool
+
+
+def salvage_queue(settings: Settings, clock: Clock, damaged: Path) -> Salvaged:
+    """Put what can be read of the damaged database in ``damaged`` into the queue. No relay may run.
+
+    Raises:
+        ControlRefused: it cannot be done; the text says why, and what to do.
+    """
+    damaged, shard = damaged.absolute(), settings.data_dir / "shard-0"
+    with _as_owner(settings.data_dir):
+        if not (damaged / DATABASE_NAME).is_file() or damaged.resolve() == shard.resolve():
+            raise ControlRefused(f"{damaged} is not a directory with a database that was set aside.")
+        try:
+            return salvage(str(damaged), str(shard), OsDisk(), clock.now())
+        except ShardOwned as owned:
+            raise ControlRefused(f"A relay holds the queue: stop it first ({owned}).") from owned
+        except (OSError, StoreTrouble, StoreTooNew) as error:
+            raise ControlRefused(f"The salvage stopped: {error}. What was put so far stays; run it again.") from error
 
 
 async def resolve(server: TcpAddress, name: str, seconds: float) -> tuple[str, ...]:

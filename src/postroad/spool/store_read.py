@@ -142,6 +142,16 @@ class ReadStore:
             rows = _decode_waiting(_json(self._value(_OF_MESSAGE, (message,))))
             return rows, _decode_heads(_json(self._value(_HEADS, (_text([message]),))))
 
+    def heads(self, message: int) -> list[HeadRow]:
+        """Return the message's row alone: for a salvage, where the deliveries may be what cannot be read."""
+        with store_step():
+            return _decode_heads(_json(self._value(_HEADS, (_text([message]),))))
+
+    def deliveries(self, message: int) -> list[WaitingRow]:
+        """Return all deliveries of a message alone: for a salvage."""
+        with store_step():
+            return _decode_waiting(_json(self._value(_OF_MESSAGE, (message,))))
+
     def reports(self, limit: int) -> list[int]:
         """Return messages with a report due; of ``limit`` rows."""
         with store_step():

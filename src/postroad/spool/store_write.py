@@ -20,8 +20,8 @@ from postroad.core.outcome import DeliveryState, Dropped, Outcome
 from postroad.spool.agenda import Claim
 from postroad.spool.batch import Batch, RecordEntry, marks_warned
 from postroad.spool.errors import DuplicateId, store_step
-from postroad.spool.face import Delivery, Ruling
-from postroad.spool.rows import encode_outcome
+from postroad.spool.face import Delivery, NewMessage, Ruling
+from postroad.spool.rows import encode_outcome, message_row
 
 PRUNE_ROWS: Final = 1_000
 
@@ -46,6 +46,8 @@ UPDATE delivery SET state = ?, due_at = ?, last = coalesce(?, last) WHERE messag
 """
 _INSERT_DROP: Final = "INSERT INTO dropped VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_SETTLED: Final = "INSERT OR IGNORE INTO settled VALUES (?, ?, ?)"
+_SETTLED: Final = "SELECT number FROM settled WHERE message_id = ?"
+_INSERT_SALVAGED: Final = "INSERT INTO delivery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PRUNE_DROPS: Final = """
 DELETE FROM dropped WHERE at < ?1 AND rowid IN (SELECT rowid FROM dropped ORDER BY rowid LIMIT ?2)
 """
@@ -227,3 +229,25 @@ class WriteStore:
             self._execute(_ADD_TOTAL, (-len(batch.removed), -octets, 0))
             self._execute("COMMIT")
         return [message for message, _, _ in batch.removed]
+
+    # --- salvage, in a transaction that ``apply`` began ---
+
+    def settled(self, message: int) -> set[int]:
+        """Return the recipients of a message in a damaged database that have ended, or were salvaged."""
+        with store_step():
+            return {int(number) for (number,) in self._execute(_SETTLED, (message,))}
+
+    def put_salvaged(self, message: NewMessage, deliveries: Sequence[Delivery], now: float) -> None:
+        """Put a message with the deliveries it had, and note them as settled: no salvage puts them again."""
+        row = message_row(message)
+        with store_step():
+            self._execute(_INSERT_MESSAGE, row)
+            if isinstance(message.content, bytes):
+                self._execute(_INSERT_CONTENT, (message.id, message.content))
+            for one in deliveries:
+                last = None if one.last is None else encode_outcome(one.last)
+                key = (message.id, one.number)
+                state = (int(one.state), one.attempts, one.due_at, int(one.warned), last)
+                self._execute(_INSERT_SALVAGED, (*key, one.domain, one.priority, *state))
+                self._execute(_INSERT_SETTLED, (*key, now))
+            self._execute(_ADD_TOTAL, (1, row[2], message.id))
