@@ -21,6 +21,7 @@ from postroad.smtp.client_fit import Fit
 from postroad.smtp.client_transaction import Transaction
 from postroad.smtp.errors import DriverError, PeerError
 from postroad.smtp.extensions import Protocol
+from postroad.smtp.offers import NO_OFFERS
 
 CONTENT = b"Subject: x\r\n\r\n.dot\r\n"
 ALICE = Mailbox("alice", "example.org")
@@ -221,11 +222,35 @@ def test_what_was_not_asked_is_not_believed(octets: bytes) -> None:
     assert dialog.connection.state is State.CLOSED
 
 
-def test_octets_behind_the_answer_to_starttls_are_refused() -> None:
-    dialog = Dialog(b"250-mx\r\n250 STARTTLS\r\n")
-    dialog.connection.send(Command.STARTTLS, "STARTTLS")
+@pytest.mark.parametrize(("behind", "code"), [(b"250 injected\r\n", 451), (b"2", 451), (b"421 4.3.2 Bye\r\n", 421)])
+def test_octets_behind_the_answer_to_starttls_are_refused(behind: bytes, code: int) -> None:
+    connection = Dialog(b"250-mx\r\n250 STARTTLS\r\n").connection
+    connection.send(Command.STARTTLS, "STARTTLS")
+    connection.receive_data(b"220 Go\r\n" + behind)
+    with pytest.raises(PeerError) as raised:  # at once: the handshake is next
+        connection.next_event()
+    assert raised.value.reply.code == code
+    assert connection.state is State.CLOSED
+
+
+def test_what_was_offered_in_clear_is_forgotten() -> None:
+    connection = Dialog(b"250-mx\r\n250-SIZE 5\r\n250 STARTTLS\r\n").connection
+    connection.send(Command.STARTTLS, "STARTTLS")
+    connection.receive_data(b"220 Go\r\n")
+    connection.next_event()
+    with pytest.raises(DriverError):
+        connection.send(Command.MAIL, "MAIL FROM:<>")
+    connection.tls_started()
+    assert connection.offers == NO_OFFERS
+    with pytest.raises(DriverError):  # EHLO first
+        connection.send(Command.MAIL, "MAIL FROM:<>")
+
+
+def test_an_answer_behind_354_is_refused_before_the_content_goes() -> None:
+    dialog = Dialog()
     with pytest.raises(PeerError):
-        list(dialog.answers(b"220 Go\r\n250 injected\r\n"))
+        dialog.run(BOTH, [b"250 Ok\r\n250 Ok\r\n250 Ok\r\n354 Go\r\n250 Queued\r\n"])
+    assert dialog.said == FLIGHT
 
 
 @pytest.mark.parametrize("line", ["QUIT\r\nDATA", "QUIT\n", "QUIT\r", "QUIT\0"])

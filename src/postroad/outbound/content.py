@@ -75,10 +75,16 @@ class ContentSource:
         return False
 
     async def _is_header_eight_bit(self) -> bool:
-        # A header of more than one piece is looked at as far as that goes; inbound takes no such header.
-        start = await self._read(0, min(PIECE_OCTETS, self.size)) if self.size else b""
-        end = start.find(b"\r\n\r\n")
-        return not (start if end < 0 else start[:end]).isascii()
+        # A header of more than PIECE_OCTETS is looked at as far as that goes; inbound takes no such header.
+        start = b""
+        async for piece in self.pieces():
+            start += piece
+            end = start.find(b"\r\n\r\n")
+            if end >= 0:
+                return not start[:end].isascii()
+            if len(start) >= PIECE_OCTETS:
+                break
+        return not start.isascii()
 
     async def _ends_with_crlf(self) -> bool:
         if self.octets is not None:

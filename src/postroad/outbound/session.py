@@ -23,7 +23,7 @@ from postroad.core.outcome import AttemptError, Scope, Stage
 from postroad.core.reply import Reply
 from postroad.core.units import KIB, MINUTE, SECOND
 from postroad.net.stream import Stream
-from postroad.outbound.content import ContentSource, ContentTrouble
+from postroad.outbound.content import PIECE_OCTETS, ContentSource, ContentTrouble
 from postroad.smtp.client import Answer, ClientConnection, Command, Signal
 from postroad.smtp.client_content import Stuffer, stuff_whole
 from postroad.smtp.client_fit import PLAIN, fit, questions
@@ -284,14 +284,10 @@ class NextHopSession:
     async def _send_content(self, transaction: Transaction, content: ContentSource) -> None:
         self._at = Stage.DATA
         try:
-            if transaction.by_chunk:
-                async for piece in content.pieces():
-                    await self._write(piece)
-                is_whole = True
-            elif content.octets is not None:
-                is_whole = await self._write_end(stuff_whole(content.octets))
+            if content.octets is not None and content.size <= PIECE_OCTETS and not transaction.by_chunk:
+                is_whole = await self._write_unheard(stuff_whole(content.octets))
             else:
-                is_whole = await self._write_stuffed(content)
+                is_whole = await self._write_pieces(content, transaction.by_chunk)
         except ContentTrouble as error:
             raise _unreadable(error) from error
         except AttemptError:
@@ -305,14 +301,16 @@ class NextHopSession:
                 raise AttemptError(Scope.STREAM, None, Stage.DATA, "answered before the content had ended")
             transaction.content_refused(answer.reply)
 
-    async def _write_stuffed(self, content: ContentSource) -> bool:
+    async def _write_pieces(self, content: ContentSource, by_chunk: bool) -> bool:
         stuffer = Stuffer()
         async for piece in content.pieces():
-            await self._write(stuffer.stuff(piece))
-        return await self._write_end(stuffer.end())
+            if not await self._write_unheard(piece if by_chunk else stuffer.stuff(piece)):
+                return False
+        return by_chunk or await self._write_unheard(stuffer.end())
 
-    async def _write_end(self, octets: bytes) -> bool:
-        """Send octets with the final dot; but False, and nothing sent, if the next hop has spoken already."""
+    async def _write_unheard(self, octets: bytes) -> bool:
+        """Send octets of the content; but False, and nothing sent, if the next hop has spoken before it could have
+        seen the end: it wants no more of it."""
         if self._stream.unread:
             return False
         await self._write(octets)
@@ -344,7 +342,9 @@ class NextHopSession:
                 assert self._engine.awaited is not None
                 deadline = now + float(getattr(self._timeouts, _WAITS[self._engine.awaited]))
             try:
-                octets = await self._stream.read(max(0.0, deadline - now))
+                if now > deadline:
+                    raise TimeoutError
+                octets = await self._stream.read(deadline - now)
             except TimeoutError as error:
                 raise self._broken("no answer in time") from error
             except OSError as error:

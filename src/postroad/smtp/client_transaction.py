@@ -135,12 +135,13 @@ class Transaction:
         if connection.state is State.DOOMED:
             return self._say_lone_dot()
         flight: list[str] = []
-        octets = 0
+        octets, said_before = 0, self._said
         together = connection.offers.pipelining
         while (line := self._next_line()) is not None:
             flight.append(line)
             octets += len(line) if line.isascii() else len(line.encode())
-            if not together or len(flight) > FLIGHT_RECIPIENTS_MAX or octets > FLIGHT_OCTETS_MAX:
+            is_full = self._said - said_before >= FLIGHT_RECIPIENTS_MAX and self._said < len(self._numbers)
+            if not together or is_full or octets > FLIGHT_OCTETS_MAX:
                 break
         if not flight:
             self.is_over = True
@@ -182,7 +183,7 @@ class Transaction:
             if self._mail_refused:
                 self._judge(self._numbers, reply, Stage.MAIL)
         elif command is Command.DATA:
-            if not reply.is_positive and not self._mail_refused:
+            if not reply.is_positive:
                 self._judge(self.taken, reply, Stage.DATA)
             self.wants_content = self._connection.state is State.CONTENT
         elif command is not Command.RSET:
