@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from postroad.outbound.settle import Settler
 from postroad.policy.schedule import Schedule
 from postroad.service.threads import WorkerThreads
 from postroad.spool.face import Delivery, QueuedMessage, Ruling
-from postroad.spool.real_disk import OsDisk
+from postroad.spool.real_disk import OsDisk, OsFile
 from postroad.testing.fake_clock import NOON, FakeClock
 from postroad.testing.fake_outlet import FakeOutlet
 from postroad.testing.seeded_dice import SeededDice
@@ -42,6 +43,41 @@ class FullDisk(OsDisk):
 
     def rename(self, old: str, new: str) -> None:
         raise OSError(self.number, "No")
+
+
+class WatchedFile(OsFile):
+    """Tells of its syncs."""
+
+    def __init__(self, descriptor: int, told: list[str]) -> None:
+        super().__init__(descriptor)
+        self.told = told
+
+    def write(self, octets: bytes | memoryview) -> None:
+        self.told.append("write")
+        super().write(octets)
+
+    def sync(self) -> None:
+        self.told.append("sync")
+        super().sync()
+
+
+class WatchedDisk(OsDisk):
+    """Tells what is done to it, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def create(self, path: str, mode: int = 0o600) -> OsFile:
+        self.told.append(f"create in {Path(path).parent.name}")
+        return WatchedFile(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), self.told)
+
+    def rename(self, old: str, new: str) -> None:
+        self.told.append(f"rename into {Path(new).parent.name}")
+        super().rename(old, new)
+
+    def sync_directory(self, path: str) -> None:
+        self.told.append(f"sync {Path(path).name}")
+        super().sync_directory(path)
 
 
 class OnlyContent:
@@ -145,6 +181,21 @@ def test_a_repeat_after_a_crash_does_not_double(tmp_path: Path, moved_to: str) -
     rulings, _ = deliver(job_for(BOB, content=None), into(tmp_path), spool=OnlyContent(CONTENT))
     assert isinstance(rulings[0].outcome, Delivered)
     assert len([*(home / "new").iterdir(), *(home / "cur").iterdir()]) == 1
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_it_is_durable_before_anybody_is_told(tmp_path: Path, in_memory: bool) -> None:
+    deliver(job_for(ALICE), into(tmp_path))  # directories are there
+    disk = WatchedDisk()
+    job = job_for(BOB, BOB, content=CONTENT if in_memory else None)
+    deliver(job_for(BOB), into(tmp_path), disk)
+    disk.told.clear()
+    deliver(job, into(tmp_path), disk, OnlyContent(CONTENT))
+    writes = [step for step in disk.told if step != "write"]
+    # The first recipient's file is there already: its name may not be durable yet, so it is made so before 250.
+    assert writes == ["sync new", "create in tmp", "sync", "rename into new", "sync new"]
+    last_write = len(disk.told) - 1 - disk.told[::-1].index("write")
+    assert last_write < disk.told.index("sync")
 
 
 def test_each_recipient_has_a_file_of_its_own(tmp_path: Path) -> None:

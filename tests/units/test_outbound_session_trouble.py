@@ -125,6 +125,49 @@ def test_an_answer_amid_the_content(said: bytes, results: list[tuple[int, int, S
     assert not play(hop, work).heard.endswith(b"\r\n.\r\n")
 
 
+def test_an_answer_behind_354_is_not_for_the_content() -> None:
+    async def hop(other: NextHop) -> None:
+        await other.greet()
+        await other.until(b"DATA\r\n")
+        await other.say(TAKEN + b"250 2.0.0 Queued\r\n")
+        with pytest.raises(ENDS):
+            await other.until(b"Subject")
+
+    async def work(session: NextHopSession) -> None:
+        result = await session.deliver(ENVELOPE, [0, 1], ContentSource(CONTENT))
+        assert shape(result) == [(1, 550, Stage.RCPT)]
+        assert result.error is not None
+        assert not session.is_usable
+
+    play(hop, work)
+
+
+def test_a_large_chunk_goes_as_it_is_and_nothing_follows_it() -> None:
+    content = b"Subject: x\r\n\r\n" + b".line\r\n" * 50_000 + b"no end"
+
+    async def hop(other: NextHop) -> None:
+        await other.say(b"220 mx\r\n")
+        await other.until(b"EHLO relay.example.org\r\n")
+        await other.say(b"250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
+        for _ in range(2):
+            await other.until(b"carol@example.net>\r\n")
+            await other.say(b"250 Ok\r\n" * 3)
+            await other.until(b"no end")
+            await other.say(b"250 2.0.0 Kept\r\n")
+
+    async def work(session: NextHopSession) -> None:
+        for source in (ContentSource(Stored(content)), ContentSource(content)):
+            result = await session.deliver(ENVELOPE, [0, 1], source)
+            assert shape(result) == [(0, 250, Stage.DOT), (1, 250, Stage.DOT)]
+            assert session.is_usable
+
+    said = b"BDAT %d LAST\r\n" % len(content) + content
+    heard = play(hop, work).heard
+    assert heard.count(said) == 2
+    assert heard.endswith(said)
+    assert heard.count(said + b"MAIL") == 1
+
+
 def test_a_refused_chunk_amid_its_octets() -> None:
     async def hop(other: NextHop) -> None:
         await other.say(b"220 mx\r\n")
@@ -151,10 +194,11 @@ def test_a_refused_chunk_amid_its_octets() -> None:
 
 
 def test_a_421_is_heard_even_where_writing_fails() -> None:
-    gone = asyncio.Event()
+    opened, gone = asyncio.Event(), asyncio.Event()
 
     async def hop(other: NextHop) -> None:
         await other.greet()
+        await opened.wait()
         await other.say(b"421 4.3.2 Shutting down\r\n")
         for _ in range(5):
             await asyncio.sleep(0)
@@ -163,6 +207,7 @@ def test_a_421_is_heard_even_where_writing_fails() -> None:
         gone.set()
 
     async def work(session: NextHopSession) -> None:
+        opened.set()
         await gone.wait()
         await asyncio.sleep(0)
         with pytest.raises(StreamBroken):
