@@ -189,6 +189,13 @@ class Limits(Protocol):
     async def take_tokens(self, key: str, rate: Rate, tokens: int = 1) -> float:
         """Take tokens now and return 0.0, or take none and return how many seconds to wait before asking again."""
 
+    def on_wanted(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with a key whose connections somebody else waits for while we hold more than our share.
+
+        On the loop, perhaps again and again. Whoever holds idle connections under the key gives them back soon; who
+        needs them all the same gives one back when its work in hand is done.
+        """
+
 
 class RecordRow(msgspec.Struct, frozen=True, array_like=True):
     """One row of a shared small table."""

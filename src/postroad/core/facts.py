@@ -97,6 +97,16 @@ class SessionBroke(Fact, frozen=True, kw_only=True, tag="session-broke"):
 # --- outbound ----------------------------------------------------------------------------------------
 
 
+class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One line, or one flight of lines, of a dialogue with a next hop."""
+
+    seconds: float
+    """Since the attempt began."""
+    by_us: bool
+    text: str
+    """Without line ends; several lines are joined by `` | ``. Bounded by its maker, and never a secret or content."""
+
+
 class Attempted(Fact, frozen=True, kw_only=True, tag="attempted"):
     """One try at one host, for one or more recipients of one message."""
 
@@ -110,6 +120,9 @@ class Attempted(Fact, frozen=True, kw_only=True, tag="attempted"):
     reply: Reply | None
     """None: the host never answered."""
     seconds: float
+    dialogue: tuple[Said, ...] = ()
+    """What was said over the wire for this message, in order, content and secrets left out. Empty where nobody
+    answered."""
 
 
 class PlainAfterTlsFailure(Fact, frozen=True, kw_only=True, tag="plain-after-tls-failure"):
@@ -189,16 +202,29 @@ class Reported(Fact, frozen=True, kw_only=True, tag="reported"):
     recipients: tuple[str, ...]
 
 
+class Transferred(Fact, frozen=True, kw_only=True, tag="transferred"):
+    """A message moved to another shard, which is another worker's: its own has no worker any more. Same id."""
+
+    message: MessageId
+    from_shard: int
+    to_shard: int
+    recipients: int
+    """How many of its recipients had not ended."""
+
+
 # --- steering ----------------------------------------------------------------------------------------
 
 
 class Steered(Fact, frozen=True, kw_only=True, tag="steered"):
-    """A person changed the queue: hold, release, delete, flush, bounce."""
+    """A person changed something: the queue (hold, release, delete, flush, bounce), a destination (suspend, resume,
+    override, restore)."""
 
     who: str
     verb: str
     recipients: int
+    """Recipients in the queue that it was done to; 0 where it was not about those."""
     selection: str
+    """What was meant: a selection of the queue, or the name of a destination and what was said of it."""
 
 
 # --- the relay itself ----------------------------------------------------------------------------------
@@ -213,6 +239,39 @@ class Started(Fact, frozen=True, kw_only=True, tag="started"):
 
 class Stopped(Fact, frozen=True, kw_only=True, tag="stopped"):
     why: str
+
+
+class ProcessEnded(Fact, frozen=True, kw_only=True, tag="process-ended"):
+    """A process of the relay ended without being asked to. It is started again."""
+
+    process: str
+    """Its role: ``worker``, ``ledger``, ``front``, ``nursery``. Bounded."""
+    slot: int
+    """Which worker; 0 for the others."""
+    pid: int
+    why: str
+
+
+class ProcessStarted(Fact, frozen=True, kw_only=True, tag="process-started"):
+    """A process of the relay serves: the first of its slot, or one in place of one that ended."""
+
+    process: str
+    slot: int
+    pid: int
+    seconds: float
+    """From its fork, or the end of its predecessor, to ready."""
+
+
+class Reloaded(Fact, frozen=True, kw_only=True, tag="reloaded"):
+    """A person had the configuration read again."""
+
+    who: str
+    changed: tuple[str, ...] = ()
+    """Keys whose values are in force now."""
+    needs_restart: tuple[str, ...] = ()
+    """Keys that were changed too, and whose old values stay in force until a restart."""
+    why: str = ""
+    """Why nothing was taken over; empty if it was."""
 
 
 class Trouble(Fact, frozen=True, kw_only=True, tag="trouble"):
@@ -236,6 +295,6 @@ class Damaged(Fact, frozen=True, kw_only=True, tag="damaged"):
 AnyFact = (
     Connected | Refused | Received | EarlyOctets | SessionBroke
     | Attempted | PlainAfterTlsFailure | Delivered | Deferred | Bounced | Expired | Dropped | Reported
-    | Steered | Started | Stopped | Trouble | Damaged
+    | Transferred | Steered | Started | Stopped | ProcessEnded | ProcessStarted | Reloaded | Trouble | Damaged
 )  # fmt: skip
 KINDS: Final = AnyFact.__args__

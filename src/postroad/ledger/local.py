@@ -50,6 +50,9 @@ class LocalLimits:
         self._meters.move_to_end(key)
         return meter.take(rate, tokens, now)
 
+    def on_wanted(self, listener: Callable[[str], None]) -> None:
+        """Nobody else is there to want anything."""
+
     def _prune(self, now: float) -> None:
         """Forget up to two meters that are idle: twice as fast as new ones can come, so no sweep is needed."""
         for _ in range(2):

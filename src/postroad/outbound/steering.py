@@ -141,8 +141,30 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     recipients: int
 
 
+class Counter(msgspec.Struct, frozen=True, kw_only=True):
+    """One number that metrics show, with its labels. Labels come from enums or the configuration: bounded."""
+
+    name: str
+    """Without the product's prefix, as Prometheus names them: ``messages_received_total``."""
+    labels: tuple[tuple[str, str], ...]
+    value: float
+    is_gauge: bool = False
+    """False: it only grows while the process lives."""
+
+
+class DropRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipient that ended by a named rule or person: a row that was committed with the spool."""
+
+    at: float
+    number: int
+    recipient: str
+    rule: str
+    reply: str
+
+
 class Steering(Protocol):
-    """What one known person may do. All raise ControlRefused."""
+    """What one known person may do with the queue: of a worker, of a spool nobody runs, or of all. All raise
+    ControlRefused."""
 
     async def list_messages(self, selection: Selection, *, after: MessageId | None, limit: int) -> MessagePage:
         """Return up to ``limit`` messages (at most PAGE_MAX), the oldest first."""
