@@ -7,7 +7,7 @@ how keys come about (outbound/hops.py, policy/hosts.py), patterns of addresses (
 |---|---|
 | ``example.org``, ``*.example.org``, ``*`` | mail to recipients of that domain, of its subdomains, of any |
 | ``mx:HOST``, HOST a name or ``*.name`` | destinations one of whose MX hosts is, or ends in, that |
-| ``smtp:...``, ``lmtp:...``, ``maildir:...``, any other | the destination of that very key, as ``queue stats`` shows it |
+| ``smtp:...``, ``maildir:...``, any other | the destination of that very key, as ``queue stats`` shows it |
 """
 
 from __future__ import annotations
