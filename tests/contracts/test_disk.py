@@ -60,6 +60,19 @@ def test_names_come_and_go(disk: Disk, tmp_path: Path) -> None:
         disk.open(str(tmp_path / "x" / "b"))
 
 
+def test_an_empty_directory_can_be_taken_away(disk: Disk, tmp_path: Path) -> None:
+    place = str(tmp_path / "x")
+    disk.make_directories(place)
+    disk.create(f"{place}/a").close()
+    with pytest.raises(OSError, match="not empty"):
+        disk.remove_directory(place)
+    disk.unlink(f"{place}/a")
+    disk.remove_directory(place)
+    assert not disk.exists(place)
+    with pytest.raises(FileNotFoundError):
+        disk.remove_directory(place)
+
+
 def test_free_space_is_told(disk: Disk, tmp_path: Path) -> None:
     assert disk.free(str(tmp_path)) > 0
 

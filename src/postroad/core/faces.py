@@ -136,6 +136,9 @@ class Disk(Protocol):
     def unlink(self, path: str) -> None:
         """Take away a name. FileNotFoundError if there is none."""
 
+    def remove_directory(self, path: str) -> None:
+        """Take away an empty directory. FileNotFoundError if there is none, OSError (ENOTEMPTY) if it is not empty."""
+
     def exists(self, path: str) -> bool:
         """True if the path names a file or directory."""
 

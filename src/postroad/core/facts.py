@@ -212,6 +212,16 @@ class Transferred(Fact, frozen=True, kw_only=True, tag="transferred"):
     """How many of its recipients had not ended."""
 
 
+class Adopted(Fact, frozen=True, kw_only=True, tag="adopted"):
+    """A shard that has no worker any more was emptied into another, and is gone."""
+
+    shard: int
+    into: int
+    messages: int
+    """That moved since this process began with it. Each has left its ``transferred``."""
+    seconds: float
+
+
 # --- steering ----------------------------------------------------------------------------------------
 
 
@@ -295,6 +305,6 @@ class Damaged(Fact, frozen=True, kw_only=True, tag="damaged"):
 AnyFact = (
     Connected | Refused | Received | EarlyOctets | SessionBroke
     | Attempted | PlainAfterTlsFailure | Delivered | Deferred | Bounced | Expired | Dropped | Reported
-    | Transferred | Steered | Started | Stopped | ProcessEnded | ProcessStarted | Reloaded | Trouble | Damaged
+    | Transferred | Adopted | Steered | Started | Stopped | ProcessEnded | ProcessStarted | Reloaded | Trouble | Damaged
 )  # fmt: skip
 KINDS: Final = AnyFact.__args__

@@ -57,13 +57,20 @@ class RecordEntry:
 class WorkEntry:
     """A slice of other work, done in the transaction of a batch: at most a few hundred rows."""
 
-    __slots__ = ("apply", "future", "result")
+    __slots__ = ("apply", "future", "learn", "result")
 
-    def __init__(self, apply: Callable[[WriteStore, Batch], Any], future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self,
+        apply: Callable[[WriteStore, Batch], Any],
+        future: asyncio.Future[Any],
+        learn: Callable[[], None] | None = None,
+    ) -> None:
         self.apply = apply
         """Called on the loop, inside the transaction."""
         self.future = future
         """Gets what ``apply`` returned, once it is durable."""
+        self.learn = learn
+        """Called on the loop when it is durable, before anything else sees the rows: for what memory counts."""
         self.result: Any = None
 
 

@@ -1,13 +1,15 @@
 """Large contents: files beside the database, written as they come in, read in pieces.
 
-Owns: BodyWriter and ContentReader on the Disk face, the hash of a content. Does not own: the row that names a file
+Owns: BodyWriter and ContentReader on the Disk face, the hash of a content,
+its way into another shard. Does not own: the row that names a file
 (it commits after the file and its name are durable), unlinking after removal (shard.py, once that is synced).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Final
@@ -21,6 +23,7 @@ from postroad.spool.rows import HASH_OCTETS, body_name
 
 PIECE_OCTETS: Final = 256 * KIB
 """Octets read at a time to check a hash."""
+_NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 
 
 class FileBodyWriter:
@@ -149,3 +152,44 @@ def open_checked(disk: Disk, path: str, size: int, content_hash: bytes) -> DiskF
         file.close()
         raise
     return file
+
+
+# --- contents that go to another shard: blocking ---
+
+
+def take_files(disk: Disk, old: str, new: str, names: Sequence[str]) -> None:
+    """Give content files a durable second name in the directory ``new``; where that cannot be, a durable copy.
+
+    What stands there under such a name is left from a transfer that broke off: no row names it.
+    """
+    for name in names:
+        if disk.exists(f"{new}/{name}"):
+            disk.unlink(f"{new}/{name}")
+        try:
+            disk.link(f"{old}/{name}", f"{new}/{name}")
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            _copy(disk, f"{old}/{name}", f"{new}/{name}")
+    disk.sync_directory(new)
+
+
+def take_spare_files(disk: Disk, old: str, new: str, names: Iterable[str]) -> None:
+    """Likewise for contents of messages set aside as damaged: as far as they are there, never over another."""
+    wanted = [name for name in names if disk.exists(f"{old}/{name}") and not disk.exists(f"{new}/{name}")]
+    take_files(disk, old, new, wanted)
+
+
+def _copy(disk: Disk, old: str, new: str) -> None:
+    source, offset = disk.open(old), 0
+    try:
+        target = disk.create(new)
+        try:
+            while piece := source.read_at(offset, PIECE_OCTETS):
+                target.write(piece)
+                offset += len(piece)
+            target.sync()
+        finally:
+            target.close()
+    finally:
+        source.close()

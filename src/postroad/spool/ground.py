@@ -58,6 +58,7 @@ class Ground:
         found: Found,
     ) -> None:
         self.agenda = Agenda()
+        self.number = number
         self._clock = clock
         self._directory = directory
         self._outlet = outlet

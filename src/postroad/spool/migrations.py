@@ -2,7 +2,7 @@
 
 Owns: the list of steps, applying those that are missing. A step and its record are one
 transaction, so a crash leaves it done or not done. Does not own: what the tables are for (schema.sql
-says it by column), opening the database (store.py).
+and schema-2.sql say it by column), opening the database (store.py).
 
 To change the schema add a step at the end; never edit one that was released, since spools exist
 that have run it. SALVAGE: salvage.py builds an empty database by the same steps to learn page 1.
@@ -18,7 +18,12 @@ import apsw
 
 from postroad.spool.errors import StoreTooNew
 
-MIGRATIONS: Final = ((1, "first schema", (Path(__file__).parent / "schema.sql").read_text()),)
+_HERE: Final = Path(__file__).parent
+
+MIGRATIONS: Final = (
+    (1, "first schema", (_HERE / "schema.sql").read_text()),
+    (2, "transfers", (_HERE / "schema-2.sql").read_text()),
+)
 """Number, name and SQL of each step, in order."""
 
 _RECORD_TABLE: Final = """

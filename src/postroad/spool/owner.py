@@ -44,6 +44,9 @@ class LockOwner:
             owner = os.read(self._descriptor, 64).decode("ascii", "replace").strip() or "unknown"
             os.close(self._descriptor)
             raise ShardOwned(f"{path} is held by process {owner}") from None
+        if not _is_named(self._descriptor, path):  # its owner has just removed the shard, and the file with it
+            os.close(self._descriptor)
+            raise ShardOwned(f"{path} has just been removed by its owner")
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 
@@ -51,3 +54,10 @@ class LockOwner:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

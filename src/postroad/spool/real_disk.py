@@ -59,6 +59,9 @@ class OsDisk:
     def unlink(self, path: str) -> None:
         Path(path).unlink()
 
+    def remove_directory(self, path: str) -> None:
+        Path(path).rmdir()
+
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
 

@@ -104,9 +104,8 @@ def collect_orphans(directory: str, disk: Disk, store: Store) -> int:
 
     Does nothing while a damaged database lies beside the shard: its messages' contents may be among them.
     """
-    parent, name = directory.rsplit("/", 1)
     with store_step():
-        if any(other.startswith(f"{name}.damaged-") for other in disk.list(parent)):
+        if damaged_beside(directory, disk):
             return 0
         known = {body_name(message) for message in store.read.ids()}
         orphans = [entry for entry in disk.list(f"{directory}/{BODIES}") if entry not in known]
@@ -115,4 +114,10 @@ def collect_orphans(directory: str, disk: Disk, store: Store) -> int:
     return len(orphans)
 
 
-__all__ = ["BODIES", "Found", "StoreTrouble", "collect_orphans", "reopen", "set_aside"]
+def damaged_beside(directory: str, disk: Disk) -> list[str]:
+    """Return the directories of databases of this shard that were set aside as damaged."""
+    parent, name = directory.rsplit("/", 1)
+    return [f"{parent}/{other}" for other in sorted(disk.list(parent)) if other.startswith(f"{name}.damaged-")]
+
+
+__all__ = ["BODIES", "Found", "StoreTrouble", "collect_orphans", "damaged_beside", "reopen", "set_aside"]

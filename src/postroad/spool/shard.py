@@ -45,7 +45,7 @@ from postroad.spool.rows import (
     read_delivery,
     read_head,
 )
-from postroad.spool.steer import Steer
+from postroad.spool.transfer import Moving
 
 DROPS_KEPT: Final = 30 * DAY
 """Seconds that a drop row is kept."""
@@ -53,7 +53,7 @@ PRUNE_EVERY: Final = 1 * HOUR
 """Seconds between two slices of pruning."""
 
 
-class Shard(Steer):
+class Shard(Moving):
     """Implements face.Spool. Made by ``take``."""
 
     _pruned_at = -PRUNE_EVERY

@@ -22,6 +22,7 @@ import msgspec
 from postroad.spool.errors import store_step
 from postroad.spool.rows import HeadRow, WaitingRow
 from postroad.spool.selection import Filter
+from postroad.spool.store_transfer import TransferReads
 
 _TIME_MAX: Final = 1e11
 """Seconds since the epoch: what is stored beyond is damage, and must not become an infinity in JSON."""
@@ -49,6 +50,9 @@ _WAITING: Final = ", ".join(
         *(_number("attempts"), _time("due_at"), _number("warned"), _octets("last")),
     )
 )
+_HEADS_AFTER: Final = f"""
+SELECT json_group_array(json_array({_HEAD})) FROM (SELECT * FROM message WHERE id > ? ORDER BY id LIMIT ?)
+"""
 _HEADS: Final = f"""
 SELECT json_group_array(json_array({_HEAD})) FROM message WHERE id IN (SELECT value FROM json_each(?))
 """
@@ -107,7 +111,8 @@ class ReadStore:
     """The reading side of the open database. All methods block; all raise StoreTrouble and StoreDamaged."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self._execute = connection.execute
+        self._execute = self.execute = connection.execute
+        self.transfer = TransferReads(self)
 
     def _value(self, sql: str, bindings: Sequence[apsw.SQLiteValue] = ()) -> apsw.SQLiteValue:
         row = self._execute(sql, tuple(bindings)).fetchone()
@@ -147,8 +152,13 @@ class ReadStore:
         with store_step():
             return _decode_heads(_json(self._value(_HEADS, (_text([message]),))))
 
+    def heads_after(self, after: int, limit: int) -> list[HeadRow]:
+        """Return messages after the id, in the order of ids, without their deliveries: for a transfer."""
+        with store_step():
+            return _decode_heads(_json(self._value(_HEADS_AFTER, (after, limit))))
+
     def deliveries(self, message: int) -> list[WaitingRow]:
-        """Return all deliveries of a message alone: for a salvage."""
+        """Return all deliveries of a message alone: for a salvage, or a transfer."""
         with store_step():
             return _decode_waiting(_json(self._value(_OF_MESSAGE, (message,))))
 

@@ -22,6 +22,7 @@ from postroad.spool.batch import Batch, RecordEntry, marks_warned
 from postroad.spool.errors import DuplicateId, store_step
 from postroad.spool.face import Delivery, NewMessage, Ruling
 from postroad.spool.rows import encode_outcome, message_row
+from postroad.spool.store_transfer import TransferWrites
 
 PRUNE_ROWS: Final = 1_000
 
@@ -73,6 +74,7 @@ class WriteStore:
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
+        self.transfer = TransferWrites(connection)
 
     def apply(self, batch: Batch, now: float) -> None:
         """Begin a transaction and write the batch into it.

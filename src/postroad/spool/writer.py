@@ -86,10 +86,16 @@ class Writer:
         elif self._task is None and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(RECORD_DELAY_MAX, self.kick)
 
-    async def work(self, apply: Callable[..., Any]) -> Any:
-        """Do a slice of work in the transaction of the next batch. Raises StoreTrouble."""
+    async def work(self, apply: Callable[..., Any], learn: Callable[[], None] | None = None) -> Any:
+        """Do a slice of work in the transaction of the next batch; ``learn`` is called once it is durable.
+
+        Raises:
+            SpoolRefused: it was not done; after a failed sync nobody knows, until the store has been opened again.
+        """
+        if self.is_stopped:
+            raise SpoolRefused(Why.TROUBLE, "the store is not open now")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._works.append(WorkEntry(apply, future))
+        self._works.append(WorkEntry(apply, future, learn))
         self.kick()
         return await asyncio.shield(future)
 
@@ -169,6 +175,9 @@ class Writer:
             self.stop_for(error)
             return
         self._on_committed(batch, after)
+        for work in batch.works:
+            if work.learn is not None:
+                work.learn()
         for put in batch.puts:
             if not put.future.done():
                 put.future.set_result(None)

@@ -171,6 +171,16 @@ class MemoryDisk:
                 self._durable_directories.add(path)
                 path = _parent(path)
 
+    def remove_directory(self, path: str) -> None:
+        """Durable at once, as directories are made here."""
+        with self._lock:
+            self._begin("remove_directory", path)
+            self._need(path)
+            if any(_parent(name) == path for name in {*self._names, *self._directories} - {path}):
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+            self._directories.discard(path)
+            self._durable_directories.discard(path)
+
     def sync_directory(self, path: str) -> None:
         with self._lock:
             self._begin("sync_directory", path)

@@ -1,0 +1,111 @@
+"""The shards of a data_dir: which there are, opening all or none, adoption and what is left of an adopted one."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.units.test_spool_shard import NOW, content_of, message, run
+from tests.units.test_spool_transfer import LARGE, every, large, opened, rows
+
+from postroad.config.load import load_text
+from postroad.config.model import Settings
+from postroad.core import facts
+from postroad.service.shards import Adoption, adopt, open_all_shards, open_shard, shard_numbers
+from postroad.service.threads import WorkerThreads
+from postroad.spool.face import Selection
+from postroad.spool.owner import LockOwner, ShardOwned
+from postroad.testing.fake_clock import FakeClock
+from postroad.testing.fake_outlet import FakeOutlet
+
+
+def settings(place: Path, more: str = "") -> Settings:
+    return load_text(f'data_dir = "{place}"\n[spool]\nmin_free = "0B"\n{more}').settings
+
+
+async def fill(place: Path, number: int, messages: int) -> list[int]:
+    async with opened(place, number) as shard:
+        new = [message(shard) for _ in range(messages)]
+        await asyncio.gather(*(shard.put(one) for one in new))
+        return [one.id for one in new]
+
+
+def test_the_numbers_of_the_shards_there_are(tmp_path: Path) -> None:
+    assert shard_numbers(tmp_path / "nowhere") == []
+    for name in ("shard-10", "shard-2", "shard-02", "shard-1.damaged-7", "shard-x", "shard-256", "records"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "shard-5").touch()
+    assert shard_numbers(tmp_path) == [2, 10]
+
+
+def test_all_shards_are_opened_or_none(tmp_path: Path) -> None:
+    async def work() -> None:
+        for number in (0, 3):
+            await fill(tmp_path, number, number + 1)
+        async with open_all_shards(settings(tmp_path), FakeClock(NOW), FakeOutlet()) as spools:
+            assert [spool.stats().messages for spool in spools] == [1, 4]
+        held = LockOwner(str(tmp_path / "shard-3"))
+        with pytest.raises(ShardOwned):
+            async with open_all_shards(settings(tmp_path), FakeClock(NOW), FakeOutlet()):
+                raise AssertionError("two owners")
+        LockOwner(str(tmp_path / "shard-0")).release()
+        held.release()
+
+    run(work())
+
+
+def test_where_there_is_no_shard_the_first_is_made(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with open_all_shards(settings(tmp_path), FakeClock(NOW), FakeOutlet()) as spools:
+            assert [spool.stats().messages for spool in spools] == [0]
+        assert shard_numbers(tmp_path) == [0]
+
+    run(work())
+
+
+def test_an_adopted_shard_is_moved_whole_and_gone(tmp_path: Path) -> None:
+    async def work() -> None:
+        ids = await fill(tmp_path, 3, 250)
+        async with opened(tmp_path, 3) as shard:
+            ids.append(await large(shard))
+            await shard.put(message(shard, "f@dropped.example"))
+            await shard.drop(Selection(domain="dropped.example"), "by hand")
+        outlet, threads = FakeOutlet(), WorkerThreads()
+        parts = {"settings": settings(tmp_path), "clock": FakeClock(NOW), "outlet": outlet, "threads": threads}
+        async with open_shard(*list(parts.values()), number=1) as shard:
+            assert await adopt(3, shard, **parts) == 251
+            assert [one.id for one in await every(shard)] == ids
+            assert await content_of(shard, ids[-1]) == LARGE
+        threads.close()
+        assert [path.name for path in tmp_path.iterdir()] == ["shard-1"]
+        for table in ("arrived", "copied"):
+            assert rows(tmp_path, 1, f"SELECT * FROM {table}") == []
+        assert rows(tmp_path, 1, "SELECT rule FROM dropped") == [("by hand",)]
+        (adopted,) = outlet.of(facts.Adopted)
+        assert (adopted.shard, adopted.into, adopted.messages) == (3, 1, 251)
+
+    run(work())
+
+
+def test_what_is_left_of_a_removal_is_removed(tmp_path: Path) -> None:
+    async def work() -> None:
+        (tmp_path / "shard-2").mkdir()
+        (tmp_path / "shard-4" / "bodies").mkdir(parents=True)
+        (tmp_path / "shard-4" / "owner.lock").touch()
+        async with open_shard(settings(tmp_path), FakeClock(NOW), FakeOutlet()) as shard:
+            threads = WorkerThreads()
+            for number in (2, 4):
+                adoption = Adoption(
+                    number,
+                    shard,
+                    settings=settings(tmp_path),
+                    clock=FakeClock(NOW),
+                    outlet=FakeOutlet(),
+                    threads=threads,
+                )
+                assert await adoption.run() == 0
+            threads.close()
+        assert shard_numbers(tmp_path) == [0]
+
+    run(work())
