@@ -15,26 +15,34 @@ from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from tests.units.relay_world import ScriptedRelay, fill
 from tests.units.steering_world import STATS, ScriptedSteering, SetClock
 
 from postroad.cli.house import House
 from postroad.cli.main import run
 from postroad.config.load import Loaded
 from postroad.config.model import Settings
-from postroad.outbound.steering import NoRelay, Steering
+from postroad.outbound.relay import ReloadResult
+from postroad.outbound.steering import ControlRefused, NoRelay, Steering
 from postroad.spool.face import Changed
 from postroad.spool.salvage import Salvaged
+from postroad.testing.memory_relay import MemoryRelay
 
 CASES = Path(__file__).parent.parent / "cases" / "cli"
 FILES = sorted(CASES.glob("*.txt"))
 CONFIG = CASES / "postroad.toml"
+CHANGED = ReloadResult(changed=("[[route]] 1 via", "[limits] errors"), needs_restart=("workers",))
+WRONG = ControlRefused(
+    "/etc/postroad.toml:7: [limits] erors: There is no such key. Did you mean errors?\n"
+    '/etc/postroad.toml:9: [[route]] 1 via: "smtp:" is not a next hop.'
+)
 
 
 class Script:
     """The house of a run, as a line of the transcript sets it: ``% nothing waits``."""
 
     def __init__(self) -> None:
-        self.steering = ScriptedSteering()
+        self.steering: ScriptedSteering = ScriptedRelay()
         self.served: list[Loaded] = []
 
     def set(self, comment: str) -> None:
@@ -44,9 +52,18 @@ class Script:
             "2 are at work": lambda: setattr(self.steering, "changed", Changed(1, 1, 2)),
             "nothing matches": lambda: setattr(self.steering, "changed", Changed(0, 0, 0)),
             "no mail is taken": lambda: setattr(self.steering, "stats_answer", _full(self.steering)),
+            "a day has passed": lambda: fill(self._relay),
+            "the configuration was changed": lambda: setattr(self._relay, "reload_answer", CHANGED),
+            "the configuration is wrong": lambda: setattr(self._relay, "reload_answer", WRONG),
+            "an older relay runs": lambda: setattr(self, "steering", ScriptedSteering()),
             "no relay runs": lambda: setattr(self.steering, "refuse", NoRelay("No relay runs here.")),
         }
         settings[comment]()
+
+    @property
+    def _relay(self) -> MemoryRelay:
+        assert isinstance(self.steering, ScriptedRelay)
+        return self.steering.relay
 
     def house(self) -> House:
         return House(
@@ -124,7 +141,7 @@ def test_every_command_has_its_cases() -> None:
     names = {name for name in command.commands if name not in ("queue", "config")}  # type: ignore[attr-defined]
     for group in ("queue", "config"):
         names |= {f"{group}-{name}" for name in command.commands[group].commands}  # type: ignore[attr-defined]
-    assert names - {path.stem for path in FILES} == {"serve", "check", "send", "config-docs"}
+    assert names - {path.stem for path in FILES} == {"serve", "check", "send", "completion", "config-docs"}
 
 
 if __name__ == "__main__":

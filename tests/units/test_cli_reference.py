@@ -43,7 +43,10 @@ def test_it_lists_what_there_is_and_nothing_else() -> None:
     assert [name for name, _ in ALL if name.count(" ") == 1] == [
         "postroad serve",
         "postroad check",
+        "postroad reload",
         "postroad send",
+        "postroad trace",
+        "postroad completion",
         "postroad version",
         "postroad config",
         "postroad queue",

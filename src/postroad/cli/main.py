@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import typer
 
-from postroad.cli import check, config, queue, send, serve, version
+from postroad.cli import audit, check, config, destinations, queue, reload, send, serve, trace, version
+from postroad.cli.complete import completion, prepare_completion
 from postroad.cli.house import House
 from postroad.cli.output import write_error
 
@@ -29,8 +30,21 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(check.check)
 app.add_typer(config.app, name="config")
+app.command()(reload.reload)
 app.command()(send.send)
 app.add_typer(queue.app, name="queue")
+for _command in (
+    destinations.suspend,
+    destinations.resume,
+    destinations.suspended,
+    destinations.override,
+    destinations.restore,
+    destinations.overrides,
+    audit.audit,
+):
+    queue.app.command()(_command)
+app.command()(trace.trace)
+app.command()(completion)
 app.command()(version.version)
 
 
@@ -41,6 +55,7 @@ def postroad() -> None:
 
 def run(house: House, arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
+    prepare_completion()
     try:
         app(list(arguments), prog_name="postroad", obj=house)
     except SystemExit as end:

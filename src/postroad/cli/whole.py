@@ -1,0 +1,82 @@
+"""The whole relay, as the commands beyond the queue steer it; and options that several of them share.
+
+Owns: opening ``RelaySteering`` for a command, durations and rates as people type them. Does not own: who answers
+(``House``: the relay that runs, or its data where none does), what the commands do (one file each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from postroad.cli.configuration import ConfigFile, load_configuration
+from postroad.cli.output import prepare
+
+if TYPE_CHECKING:
+    from postroad.cli.house import House
+    from postroad.outbound.relay import RelaySteering
+    from postroad.outbound.steering import Steering
+
+For = Annotated[
+    str,
+    typer.Option("--for", metavar="DURATION", help='How long, such as "30m" or "2h". Default: until ended by hand.'),
+]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for those who look at it later.")]
+
+
+@asynccontextmanager
+async def opened_relay(house: House, config: ConfigFile) -> AsyncIterator[RelaySteering]:
+    """Give the steering of the relay, or of its data where none runs. Raises ControlRefused."""
+    settings = load_configuration(config).settings
+    prepare()
+    async with house.open_queue(settings) as steering:
+        yield whole(steering)
+
+
+def whole(steering: Steering) -> RelaySteering:
+    """Return the face of the whole relay. Raises ControlRefused where only the queue answers."""
+    from postroad.outbound.steering import ControlRefused
+
+    if not hasattr(steering, "suspensions"):
+        raise ControlRefused("No relay runs here that can be asked this. Start one: postroad serve")
+    return cast("RelaySteering", steering)
+
+
+def parse_until(text: str, now: float) -> float | None:
+    """Return when a duration from now is over; None where none was given.
+
+    Raises:
+        ControlRefused: not a duration, or none at all; usage.
+    """
+    from postroad.config.units import parse_duration
+    from postroad.outbound.steering import ControlRefused
+
+    if not text:
+        return None
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise ControlRefused(f"--for: {error}", 2) from error
+    if seconds <= 0:
+        raise ControlRefused(f'--for: "{text}" is no time at all.', 2)
+    return now + seconds
+
+
+def parse_rate_option(text: str) -> str | None:
+    """Return a rate in its normal form, ``none`` for no bound; None where none was given.
+
+    Raises:
+        ControlRefused: not a rate; usage.
+    """
+    from postroad.config.units import format_rate, parse_rate
+    from postroad.outbound.steering import ControlRefused
+
+    if not text or text == "none":
+        return text or None
+    try:
+        return format_rate(parse_rate(text))
+    except ValueError as error:
+        raise ControlRefused(f"--rate: {error}", 2) from error

@@ -1,0 +1,193 @@
+"""The contract of RelaySteering beyond the queue: destinations, the audit, traces, reload.
+
+Run on the shipped fake. What is the same for every relay stands in ``steer`` functions of a RelaySteering and its
+clock; whoever builds another one adds a maker to MAKERS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from functools import wraps
+
+import pytest
+from tests.units.relay_world import fill
+from tests.units.steering_world import message_id
+
+from postroad.core.facts import AnyFact
+from postroad.core.ids import format_id
+from postroad.outbound.relay import RelaySteering, ReloadResult
+from postroad.outbound.steering import ControlRefused
+from postroad.testing.fake_clock import FakeClock
+from postroad.testing.memory_relay import MemoryRelay
+
+
+def played(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
+    """Run the test on a loop of its own."""
+
+    @wraps(test)
+    def play(*arguments: object, **named: object) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return play
+
+
+Maker = Callable[[], tuple[RelaySteering, MemoryRelay, FakeClock]]
+
+
+def in_memory() -> tuple[RelaySteering, MemoryRelay, FakeClock]:
+    clock = FakeClock()
+    relay = MemoryRelay(clock)
+    return relay.on_behalf_of("alice"), relay, clock
+
+
+MAKERS = [in_memory]
+
+
+@pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)
+def made(request: pytest.FixtureRequest) -> tuple[RelaySteering, MemoryRelay, FakeClock]:
+    maker: Maker = request.param
+    return maker()
+
+
+Made = tuple[RelaySteering, MemoryRelay, FakeClock]
+
+
+@played
+async def test_a_suspension_ends_by_itself_or_by_hand(made: Made) -> None:
+    steering, _, clock = made
+    row = await steering.suspend("Example.ORG", until=clock.now() + 60, why="asked")
+    assert (row.destination, row.who, row.why, row.since) == ("example.org", "alice", "asked", clock.now())
+    assert await steering.suspensions() == (row,)
+    clock.advance(60)
+    assert await steering.suspensions() == ()
+    assert await steering.resume("example.org") is False
+    await steering.suspend("example.org", until=None)
+    clock.advance(1e6)
+    assert await steering.resume("EXAMPLE.org") is True
+    assert await steering.suspensions() == ()
+
+
+@played
+async def test_the_later_suspension_of_a_name_holds(made: Made) -> None:
+    steering, _, clock = made
+    await steering.suspend("example.org", until=clock.now() + 60)
+    later = await steering.suspend("example.org", until=None)
+    assert await steering.suspensions() == (later,)
+
+
+@played
+async def test_an_override_ends_by_itself_or_by_hand(made: Made) -> None:
+    steering, _, clock = made
+    row = await steering.override("*", connections=3, messages_per_connection=None, rate="20/s", until=clock.now() + 60)
+    assert (row.destination, row.connections, row.messages_per_connection, row.rate) == ("*", 3, None, "20/s")
+    assert await steering.overrides() == (row,)
+    clock.advance(60)
+    assert await steering.overrides() == ()
+    assert await steering.restore("*") is False
+    await steering.override("*", connections=1, messages_per_connection=None, rate=None, until=None)
+    assert await steering.restore("*") is True
+    assert await steering.overrides() == ()
+
+
+@pytest.mark.parametrize("name", ["", "not a name", "exa mple.org", "*.*.org"])
+@played
+async def test_what_names_no_destination_is_refused(made: Made, name: str) -> None:
+    steering, _, _ = made
+    with pytest.raises(ControlRefused) as refused:
+        await steering.suspend(name, until=None)
+    assert refused.value.status == 2
+    assert await steering.suspensions() == ()
+
+
+@played
+async def test_a_wrong_rate_is_refused(made: Made) -> None:
+    steering, _, _ = made
+    with pytest.raises(ControlRefused):
+        await steering.override("*", connections=None, messages_per_connection=None, rate="fast", until=None)
+    assert await steering.overrides() == ()
+
+
+@played
+async def test_the_audit_has_the_newest_first_and_pages(made: Made) -> None:
+    steering, _, clock = made
+    for number in range(5):
+        await steering.suspend(f"{number}.example", until=None)
+        clock.advance(1)
+    seen, after, pages = [], "", 0
+    while pages == 0 or after:
+        rows, after = await steering.audit(after=after, limit=2)
+        assert 1 <= len(rows) <= 2
+        seen += rows
+        pages += 1
+    assert [row.about for row in seen] == [f"{number}.example" for number in (4, 3, 2, 1, 0)]
+    assert {(row.who, row.what) for row in seen} == {("alice", "suspend")}
+
+
+async def collect(steering: RelaySteering, wanted: str) -> list[AnyFact]:
+    return [fact async for fact in steering.trace(wanted)]
+
+
+@played
+async def test_a_trace_has_the_facts_of_a_message_or_an_address_in_order(made: Made) -> None:
+    steering, relay, _ = made
+    fill(relay)
+    kinds = ["Received", "Attempted", "Deferred", "Delivered"]
+    by_id = await collect(steering, format_id(message_id(1)))
+    assert [type(fact).__name__ for fact in by_id] == kinds
+    by_recipient = await collect(steering, "carol@example.com")
+    assert [type(fact).__name__ for fact in by_recipient] == kinds
+    by_sender = await collect(steering, "alice@example.org")
+    assert sorted(fact.at for fact in by_sender) == [fact.at for fact in by_sender]
+    assert len(by_sender) == 8
+    assert await collect(steering, "nobody@example.com") == []
+
+
+@played
+async def test_what_is_followed_goes_on(made: Made) -> None:
+    steering, relay, _ = made
+    fill(relay)
+    story = list(relay.facts.facts)
+    async with asyncio.timeout(10), aclosing(steering.trace("", follow=True)) as facts:
+        first = asyncio.ensure_future(anext(facts))
+        await asyncio.sleep(0)
+        relay.facts.emit(story[0])
+        assert await first == story[0]  # nothing stored: only what happens
+    async with asyncio.timeout(10), aclosing(steering.trace("carol@example.com", follow=True)) as facts:
+        stored = [await anext(facts) for _ in range(4)]
+        assert len({fact.message for fact in stored}) == 1  # type: ignore[union-attr]
+
+
+@played
+async def test_a_trace_of_nonsense_is_refused(made: Made) -> None:
+    steering, _, _ = made
+    with pytest.raises(ControlRefused) as refused:
+        await collect(steering, "nonsense")
+    assert refused.value.status == 2
+
+
+@played
+async def test_a_reload_is_done_or_refused_and_noted(made: Made) -> None:
+    steering, relay, _ = made
+    assert await steering.reload() == ReloadResult(changed=(), needs_restart=())
+    relay.reload_answer = ControlRefused("postroad.toml:1: wrong")
+    with pytest.raises(ControlRefused):
+        await steering.reload()
+    rows, _ = await steering.audit(after="", limit=10)
+    assert [(row.what, row.result) for row in rows] == [
+        ("reload", "refused: postroad.toml:1: wrong"),
+        ("reload", "0 changed"),
+    ]
+
+
+@played
+async def test_counters_and_health_tell_of_one_relay(made: Made) -> None:
+    steering, relay, _ = made
+    fill(relay)
+    counted = {row.counter.name: row.counter.value for row in await steering.counters()}
+    assert counted["messages_received_total"] == 2
+    assert counted["recipients_delivered_total"] == 2
+    health = await steering.relay_health()
+    assert health.is_well
+    assert [process.process for process in health.processes] == ["worker"]
