@@ -189,11 +189,15 @@ def _show_items(items: tuple[str, ...]) -> str:
     return ",".join(_items(items))
 
 
-def _items(items: tuple[str, ...]) -> list[str]:
-    shown = [_clipped(str(item), 320) for item in items[:ITEMS_MAX]]
+def _items(items: tuple[object, ...]) -> list[str]:
+    shown = [_clipped(_said(item) if isinstance(item, facts.Said) else str(item), 320) for item in items[:ITEMS_MAX]]
     if len(items) > ITEMS_MAX:
         shown.append(f"+{len(items) - ITEMS_MAX}")
     return shown
+
+
+def _said(said: facts.Said) -> str:
+    return f"{'>' if said.by_us else '<'} {said.text}"
 
 
 def _quoted(text: str) -> str:

@@ -17,6 +17,7 @@ from postroad.core.reply import Reply
 from postroad.core.units import MINUTE
 from postroad.net.errors import TlsFailed
 from postroad.net.stream import Stream
+from postroad.outbound.dialogue import Dialogue
 from postroad.outbound.hops import Hop
 from postroad.outbound.house import OutboundHouse
 from postroad.outbound.session import NextHopSession, open_session
@@ -27,15 +28,16 @@ CONNECT_TIMEOUT: Final = 1 * MINUTE
 _NO_TLS_OFFERED: Final = Reply(454, (7, 10), "The next hop offers no TLS, and the route requires it")
 
 
-async def open_connection(house: OutboundHouse, hop: Hop, key: str) -> NextHopSession:
-    """Return a session with ``hop``, ready for MAIL.
+async def open_connection(house: OutboundHouse, hop: Hop, key: str, dialogue: Dialogue) -> NextHopSession:
+    """Return a session with ``hop``, ready for MAIL. ``dialogue``: what is said is noted there.
 
     Raises:
         AttemptError: no connection, a refusing greeting, or no TLS where it is required.
     """
+    dialogue.restart()
+    session = await _open_plain(house, hop, dialogue)
     if hop.tls == "off" or hop.is_unix:
-        return await _open_plain(house, hop)
-    session = await _open_plain(house, hop)
+        return session
     if not session.extensions.starttls:
         if hop.tls == "opportunistic":
             return session
@@ -51,13 +53,14 @@ async def open_connection(house: OutboundHouse, hop: Hop, key: str) -> NextHopSe
             facts.PlainAfterTlsFailure(at=house.clock.now(), destination=key, host=hop.host, why=str(error))
         )
         # RFC 3207 section 4.1 leaves it to us; without TLS it is as safe as before it was offered, and it arrives.
-        return await _open_plain(house, hop)
+        return await _open_plain(house, hop, dialogue)
     return session
 
 
-async def _open_plain(house: OutboundHouse, hop: Hop) -> NextHopSession:
+async def _open_plain(house: OutboundHouse, hop: Hop, dialogue: Dialogue) -> NextHopSession:
     stream = await _connect(house, hop)
-    return await open_session(stream, hello_name=hop.hello_name or house.hostname, protocol=hop.protocol, host=hop.host)
+    name = hop.hello_name or house.hostname
+    return await open_session(stream, hello_name=name, protocol=hop.protocol, host=hop.host, dialogue=dialogue)
 
 
 async def _connect(house: OutboundHouse, hop: Hop) -> Stream:

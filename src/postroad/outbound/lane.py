@@ -17,6 +17,7 @@ from postroad.outbound.attempt import Attempt, in_order
 from postroad.outbound.connection import open_connection
 from postroad.outbound.content import ContentSource
 from postroad.outbound.destination import Destination
+from postroad.outbound.dialogue import Dialogue
 from postroad.outbound.hops import Hop, ToHops
 from postroad.outbound.house import OutboundHouse
 from postroad.outbound.job import Job
@@ -132,12 +133,13 @@ class Lane:
         """Try the hosts in order. What a host refused for now, before the content, the next may take."""
         for hop in in_order(target.hops, self._house.dice)[:HOSTS_MAX]:
             started = self._house.time()
+            dialogue = Dialogue(self._house.time)
             try:
-                session = await self._open(hop)
+                session = await self._open(hop, dialogue)
             except AttemptError as error:
                 attempt.error = error
                 attempt.host = hop.host
-                self._emit_attempted(attempt, hop, "", "", error.stage, error.reply, started)
+                self._emit_attempted(attempt, hop, "", "", error.stage, error.reply, started, dialogue.take())
                 if error.scope not in (Scope.STREAM, Scope.HOST):
                     return
                 continue
@@ -145,13 +147,13 @@ class Lane:
             if not attempt.wants_next_host:
                 return
 
-    async def _open(self, hop: Hop) -> NextHopSession:
+    async def _open(self, hop: Hop, dialogue: Dialogue) -> NextHopSession:
         await self._part()
         most = self._destination.limits.connections
         while not await self._house.limits.take_connection(self._connection_key, most):
             await asyncio.sleep(LEASE_PAUSE)
         try:
-            self._session = await open_connection(self._house, hop, self._destination.key)
+            self._session = await open_connection(self._house, hop, self._destination.key, dialogue)
         except BaseException:
             self._house.limits.give_connection(self._connection_key)
             raise
@@ -169,7 +171,9 @@ class Lane:
             stage, reply = error.stage, error.reply
         else:
             stage, reply = result.results[-1].stage, result.results[-1].reply
-        self._emit_attempted(attempt, hop, session.address, session.tls, stage, reply, started, len(numbers))
+        self._emit_attempted(
+            attempt, hop, session.address, session.tls, stage, reply, started, result.dialogue, len(numbers)
+        )
         if not session.is_usable:
             self._drop_session()
 
@@ -182,6 +186,7 @@ class Lane:
         stage: Stage,
         reply: Reply | None,
         started: float,
+        dialogue: tuple[facts.Said, ...],
         recipients: int = 0,
     ) -> None:
         self._house.outlet.emit(
@@ -196,6 +201,7 @@ class Lane:
                 stage=stage,
                 reply=reply,
                 seconds=self._house.time() - started,
+                dialogue=dialogue,
             )
         )
 

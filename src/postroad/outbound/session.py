@@ -19,11 +19,14 @@ from typing import Final, Literal
 import msgspec
 
 from postroad.core.envelope import Envelope
+from postroad.core.facts import Said
 from postroad.core.outcome import AttemptError, Scope, Stage
 from postroad.core.reply import Reply
-from postroad.core.units import KIB, MINUTE, SECOND
+from postroad.core.units import KIB
 from postroad.net.stream import Stream
 from postroad.outbound.content import PIECE_OCTETS, ContentSource, ContentTrouble
+from postroad.outbound.dialogue import Dialogue
+from postroad.outbound.timeouts import RFC_TIMEOUTS, WAITS, Timeouts
 from postroad.smtp.client import Answer, ClientConnection, Command, Signal
 from postroad.smtp.client_content import Stuffer, stuff_whole
 from postroad.smtp.client_fit import PLAIN, fit, questions
@@ -38,42 +41,6 @@ SMALL_WRITE_MAX: Final = 32 * KIB
 CONTENT_UNREADABLE: Final = Reply(451, (3, 0), "The content cannot be read here now")
 
 
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds. The least that RFC 5321 section 4.5.3.2 asks of a client, where it says anything."""
-
-    greeting: float = 5 * MINUTE  # RFC 5321 section 4.5.3.2.1
-    hello: float = 5 * MINUTE
-    tls: float = 1 * MINUTE
-    """The handshake: no person and no queue stands between, and a stuck one has a clear-text way out."""
-    auth: float = 5 * MINUTE
-    mail: float = 5 * MINUTE  # RFC 5321 section 4.5.3.2.2
-    rcpt: float = 5 * MINUTE  # RFC 5321 section 4.5.3.2.3
-    data: float = 2 * MINUTE  # RFC 5321 section 4.5.3.2.4
-    block: float = 3 * MINUTE  # RFC 5321 section 4.5.3.2.5
-    dot: float = 10 * MINUTE  # RFC 5321 section 4.5.3.2.6
-    quit: float = 5 * SECOND
-    """RFC 5321 section 4.1.1.10 wants us to wait for the answer; nothing depends on it."""
-
-
-_WAITS: Final = {
-    Command.GREETING: "greeting",
-    Command.EHLO: "hello",
-    Command.HELO: "hello",
-    Command.LHLO: "hello",
-    Command.STARTTLS: "hello",
-    Command.AUTH: "auth",
-    Command.RSET: "mail",
-    Command.MAIL: "mail",
-    Command.RCPT: "rcpt",
-    Command.DATA: "data",
-    Command.BDAT: "dot",
-    Command.DOT: "dot",
-    Command.QUIT: "quit",
-}
-"""The field of Timeouts for the reply to each command."""
-RFC_TIMEOUTS: Final = Timeouts()
-
-
 class DeliveryResult(msgspec.Struct, frozen=True):
     """What came of one message on one connection."""
 
@@ -85,6 +52,8 @@ class DeliveryResult(msgspec.Struct, frozen=True):
     """The next hop took over what NOTIFY asks for, RFC 3461 section 5.2.1."""
     seconds: float
     """From the first command to the last reply."""
+    dialogue: tuple[Said, ...]
+    """What was said for this message; for the first one of a connection from the greeting on."""
 
 
 async def open_session(
@@ -94,13 +63,17 @@ async def open_session(
     protocol: Literal["smtp", "lmtp"] = "smtp",
     timeouts: Timeouts = RFC_TIMEOUTS,
     host: str = "",
+    dialogue: Dialogue | None = None,
 ) -> NextHopSession:
     """Hear the greeting, say hello. ``host``: the name by which reports and facts call the next hop.
+
+    ``dialogue``: where to note what is said; whoever gives it can read it also if this fails.
 
     Raises:
         AttemptError: of scope HOST; the stream is closed.
     """
-    session = NextHopSession(stream, hello_name, Protocol(protocol), timeouts, host)
+    dialogue = dialogue or Dialogue(asyncio.get_running_loop().time)
+    session = NextHopSession(stream, hello_name, Protocol(protocol), timeouts, host, dialogue)
     await session._greet()  # noqa: SLF001 - the other half of the constructor
     return session
 
@@ -108,14 +81,28 @@ async def open_session(
 class NextHopSession:
     """One connection on which messages can be handed to a next hop, one after the other."""
 
-    __slots__ = ("_at", "_engine", "_hello_name", "_is_broken", "_loop", "_stream", "_timeouts", "host", "messages")
+    __slots__ = (
+        "_at",
+        "_dialogue",
+        "_engine",
+        "_hello_name",
+        "_is_broken",
+        "_loop",
+        "_stream",
+        "_timeouts",
+        "host",
+        "messages",
+    )
 
-    def __init__(self, stream: Stream, hello_name: str, protocol: Protocol, timeouts: Timeouts, host: str) -> None:
+    def __init__(
+        self, stream: Stream, hello_name: str, protocol: Protocol, timeouts: Timeouts, host: str, dialogue: Dialogue
+    ) -> None:
         """Call ``open_session`` instead."""
         self._stream = stream
         self._engine = ClientConnection(protocol)
         self._hello_name = hello_name
         self._timeouts = timeouts
+        self._dialogue = dialogue
         self._loop = asyncio.get_running_loop()
         self._is_broken = False
         self._at = Stage.GREETING  # where the attempt is, should it break off
@@ -176,6 +163,8 @@ class NextHopSession:
         """
         results: dict[int, Result] = {}
         started = self._loop.time()
+        if self.messages:
+            self._dialogue.restart()
         self.messages += 1
         self._is_broken, error = True, None
         self._at = Stage.MAIL
@@ -187,7 +176,8 @@ class NextHopSession:
         finally:
             if self._is_broken:
                 self._stream.abort()
-        return DeliveryResult(tuple(results.values()), error, self._engine.offers.dsn, self._loop.time() - started)
+        seconds = self._loop.time() - started
+        return DeliveryResult(tuple(results.values()), error, self._engine.offers.dsn, seconds, self._dialogue.take())
 
     async def quit(self) -> None:
         """Say QUIT where that is possible, hear the answer for a moment, close. Never raises for the peer's faults."""
@@ -235,7 +225,9 @@ class NextHopSession:
             await self._stream.start_tls(
                 context, server_side=False, server_hostname=server_hostname, timeout=self._timeouts.tls
             )
+            self._dialogue.remark(f"({self._stream.tls})")
         except OSError as error:
+            self._dialogue.remark(f"(TLS: {error})")
             raise AttemptError(Scope.HOST, None, Stage.TLS, f"TLS: {error}") from error
 
     async def _ask(self, command: Command, line: str) -> Reply:
@@ -273,7 +265,7 @@ class NextHopSession:
     async def _run(self, transaction: Transaction, content: ContentSource) -> None:
         while not transaction.is_over:
             if octets := transaction.take_octets():
-                await self._say(octets)
+                await self._say(octets, transaction.content_in_flight)
             if transaction.wants_content:
                 await self._send_content(transaction, content)
             elif not transaction.is_over:
@@ -283,6 +275,7 @@ class NextHopSession:
 
     async def _send_content(self, transaction: Transaction, content: ContentSource) -> None:
         self._at = Stage.DATA
+        self._dialogue.content(content.size)
         try:
             if content.octets is not None and content.size <= PIECE_OCTETS and not transaction.by_chunk:
                 is_whole = await self._write_unheard(stuff_whole(content.octets))
@@ -340,7 +333,7 @@ class NextHopSession:
             now = self._loop.time()
             if not deadline:
                 assert self._engine.awaited is not None
-                deadline = now + float(getattr(self._timeouts, _WAITS[self._engine.awaited]))
+                deadline = now + float(getattr(self._timeouts, WAITS[self._engine.awaited]))
             try:
                 if now > deadline:
                     raise TimeoutError
@@ -351,11 +344,14 @@ class NextHopSession:
                 raise self._broken(str(error)) from error
             if not octets:
                 raise self._broken("the next hop closed the connection")
+            self._dialogue.hear(octets)
             self._engine.receive_data(octets)
         return answer
 
-    async def _say(self, octets: bytes) -> None:
-        """Send commands. If that fails, what the next hop said before (421, perhaps) is still there to be heard."""
+    async def _say(self, octets: bytes, content: int = 0) -> None:
+        """Send commands; the last ``content`` octets are content. If that fails, what the next hop said before (421,
+        perhaps) is still there to be heard."""
+        self._dialogue.say(octets, content)
         with contextlib.suppress(AttemptError):
             await self._write(octets)
 
@@ -375,10 +371,13 @@ class NextHopSession:
         try:
             self._engine.check_silence()
         except PeerError as error:
+            self._dialogue.remark(f"(unasked: {error.reply})")
             raise self._broken(error.reply.text, error.reply) from error
 
     def _broken(self, why: str, reply: Reply | None = None) -> AttemptError:
         self._is_broken = True
+        if reply is None or reply.code != 421:
+            self._dialogue.remark(f"({why})")
         return AttemptError(Scope.STREAM, reply, self._at, why)
 
 

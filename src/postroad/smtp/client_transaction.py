@@ -79,6 +79,7 @@ class Transaction:
         "_sent_content",
         "_size",
         "_step",
+        "content_in_flight",
         "is_over",
         "left_over",
         "results",
@@ -119,6 +120,8 @@ class Transaction:
         """Refused only because the server takes no more at once (RFC 5321 section 4.5.3.1.10). They have that refusal
         as their result until another transaction gives them a better one."""
         self.is_over = False
+        self.content_in_flight = 0
+        """How many octets at the end of what ``take_octets`` gave last are content."""
         self.wants_content = False
         """True: send the content now (by BDAT: behind the command that take_octets gave), then ``content_sent``."""
 
@@ -149,6 +152,7 @@ class Transaction:
         said = "".join(flight).encode()
         if self._step is Command.BDAT and self._sent_content:
             if self._chunk is not None:
+                self.content_in_flight = len(self._chunk)
                 return said + self._chunk
             self.wants_content = True
         return said
