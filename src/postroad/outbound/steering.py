@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from postroad.core.counter import Counter as Counter
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId
 from postroad.spool.face import Changed, Selection
@@ -139,17 +140,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     trouble: str
     messages: int
     recipients: int
-
-
-class Counter(msgspec.Struct, frozen=True, kw_only=True):
-    """One number that metrics show, with its labels. Labels come from enums or the configuration: bounded."""
-
-    name: str
-    """Without the product's prefix, as Prometheus names them: ``messages_received_total``."""
-    labels: tuple[tuple[str, str], ...]
-    value: float
-    is_gauge: bool = False
-    """False: it only grows while the process lives."""
 
 
 class DropRow(msgspec.Struct, frozen=True, kw_only=True):
