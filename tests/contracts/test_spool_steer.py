@@ -158,3 +158,24 @@ def test_stats_count_what_is_there(play):
         assert (spool.domain_stats(1)[0].due, spool.domain_stats(1)[0].next_due_at) == (2, None)
 
     play(script)
+
+
+def test_what_was_dropped_leaves_rows(play):
+    async def script(spool):
+        message = await kept(spool, "b@y.example", "c@z.example", "d@z.example")
+        await kept(spool)
+        await spool.claim("y.example", NOW, 1)
+        await ruled(spool, message, later(300))
+        assert list(await spool.drops_of(message)) == []
+        await spool.drop(Selection(ids=(message,), domain="z.example"), "queue delete by alice")
+        await spool.drop(Selection(ids=(message,)), "quarantine.expiry")
+        drops = await spool.drops_of(message)
+        assert [(one.number, one.recipient, one.rule, one.at) for one in drops] == [
+            (1, "c@z.example", "queue delete by alice", NOW),
+            (2, "d@z.example", "queue delete by alice", NOW),
+            (0, "b@y.example", "quarantine.expiry", NOW),
+        ]
+        assert [bool(one.reply) for one in drops] == [False, False, True]
+        assert {one.message for one in drops} == {message}
+
+    play(script)

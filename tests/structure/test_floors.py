@@ -41,6 +41,11 @@ ONLY_IN = {  # a library has one home, so that exchanging it is one package's wo
     "uvloop": {"service"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "fastapi": {"http"},
+    "h11": {"http"},
+    "prometheus_client": {"http"},
+    "starlette": {"http"},
+    "uvicorn": {"http"},
     "socket": {"net", "service", "cli", "testing"},
 }
 UNFACED_CALLS = {

@@ -14,11 +14,13 @@ from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId, format_id, parse_id
 from postroad.outbound.steering import (
     Change,
-    ControlRefused,
+    Counter,
     DestinationRow,
+    DropRow,
     Health,
     MessagePage,
     MessageRow,
+    NotThere,
     QueueStats,
     RecipientRow,
 )
@@ -129,6 +131,10 @@ HEALTH = Health(
     messages=3,
     recipients=4,
 )
+COUNTERS = (
+    Counter(name="messages_received_total", labels=(("listener", "outside"),), value=12.0),
+    Counter(name="connections", labels=(), value=3.0, is_gauge=True),
+)
 
 
 class ScriptedSteering:
@@ -140,6 +146,9 @@ class ScriptedSteering:
         self.changed = Changed(3, 2, 0)
         self.stats_answer = STATS
         self.facts: list[AnyFact] = []
+        self.dropped: tuple[DropRow, ...] = (
+            DropRow(at=NOW, number=0, recipient="bob@example.net", rule="queue delete by alice", reply=BUSY),
+        )
         self.asked: list[tuple[object, ...]] = []
         self.refuse: Exception | None = None
 
@@ -161,7 +170,7 @@ class ScriptedSteering:
         for row in self.messages:
             if row.id == format_id(message):
                 return row
-        raise ControlRefused(f"{format_id(message)} is not in the queue.")
+        raise NotThere(f"{format_id(message)} is not in the queue.")
 
     async def stats(self, limit: int) -> QueueStats:
         self._note("stats", limit)
@@ -171,11 +180,19 @@ class ScriptedSteering:
         self._note(change, selection, dry_run)
         return self.changed
 
-    async def watch(self, message: MessageId | None) -> AsyncGenerator[AnyFact, None]:
-        self._note("watch", message)
+    async def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
+        self._note("everything" if everything else "watch", message)
         for fact in self.facts:
             yield fact
 
     async def health(self) -> Health:
         self._note("health")
         return HEALTH
+
+    async def own_counters(self) -> tuple[Counter, ...]:
+        self._note("counters")
+        return COUNTERS
+
+    async def drops(self, message: MessageId) -> tuple[DropRow, ...]:
+        self._note("drops", message)
+        return self.dropped

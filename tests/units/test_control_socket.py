@@ -309,7 +309,7 @@ class Endless(ScriptedSteering):
         self.told = 0
         self.ended = asyncio.Event()
 
-    async def watch(self, message: MessageId | None) -> AsyncGenerator[AnyFact, None]:
+    async def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
         try:
             while True:
                 self.told += 1
@@ -353,7 +353,7 @@ def test_there_is_a_limit_of_clients(tmp_path: Path) -> None:
     async def test() -> None:
         async with relay(tmp_path) as made:
             open_ = [await asyncio.open_unix_connection(str(made.path)) for _ in range(CLIENTS_MAX)]
-            await until(lambda: len(made.control.who) == CLIENTS_MAX)
+            await until(lambda: len(made.server._clients) == CLIENTS_MAX)
             with pytest.raises(ControlRefused, match="Try again soon"):
                 await made.client.health()
             for _, writer in open_:

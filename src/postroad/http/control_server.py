@@ -15,7 +15,7 @@ import os
 from asyncio import StreamReader, StreamWriter, Task
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 import msgspec
 
@@ -30,7 +30,10 @@ from postroad.http.control_wire import (
     IDLE_TIMEOUT,
     LINE_MAX,
     WRITE_TIMEOUT,
+    AnyRequest,
     ChangeRequest,
+    CountersRequest,
+    DropsRequest,
     HealthRequest,
     ListRequest,
     PageEnd,
@@ -43,20 +46,29 @@ from postroad.http.control_wire import (
     parse_meant,
     parse_message_id,
     parse_request,
+    parse_who,
     split_row,
 )
 from postroad.net.local import PrivateSocket, peer_uid, user_name
-from postroad.outbound.control import Control
 from postroad.outbound.steering import Change, ControlRefused, Steering
 from postroad.spool.face import SpoolRefused
 
 TellTrouble = Callable[[Exception], None]
+Faces = Callable[[str], Steering]
+"""What one person may do; "" is the client itself."""
+
+
+class Steered(Protocol):
+    """What is steered: outbound/control.py."""
+
+    def on_behalf_of(self, who: str) -> Steering:
+        """Return the face for a person by name."""
 
 
 class ControlServer:
     """The control socket of one running relay."""
 
-    def __init__(self, control: Control, clock: Clock, outlet: Outlet) -> None:
+    def __init__(self, control: Steered, clock: Clock, outlet: Outlet) -> None:
         self._control = control
         self._clock = clock
         self._outlet = outlet
@@ -81,8 +93,8 @@ class ControlServer:
         assert task is not None
         self._clients.add(task)
         try:
-            if (steering := self._admit(writer)) is not None:
-                await _converse(reader, writer, steering, self._tell_trouble)
+            if (faces := self._admit(writer)) is not None:
+                await _converse(reader, writer, faces, self._tell_trouble)
         except (OSError, TimeoutError):
             pass  # the client is gone or does not read: nothing is left to say
         finally:
@@ -93,15 +105,18 @@ class ControlServer:
             writer.transport.abort()  # one that does not read what is left
             self._clients.discard(task)
 
-    def _admit(self, writer: StreamWriter) -> Steering | None:
-        """Return what this client may do, or refuse it."""
+    def _admit(self, writer: StreamWriter) -> Faces | None:
+        """Return what this client may do, in its own name or in that of somebody whom it names, or refuse it.
+
+        Only root and our own user come this far, and they may do anything anyway: their word is believed.
+        """
         uid = peer_uid(writer.transport)
         if uid not in (0, os.geteuid()):
             text = f"{user_name(uid)} may not steer this relay: only root and {user_name(os.geteuid())} may."
         elif len(self._clients) > CLIENTS_MAX:
             text = f"{CLIENTS_MAX} others are being answered at this moment. Try again soon."
         else:
-            return self._control.on_behalf_of(user_name(uid))
+            return lambda who: self._control.on_behalf_of(who or user_name(uid))
         writer.write(format_error(ControlRefused(text)))
         return None
 
@@ -109,7 +124,7 @@ class ControlServer:
         self._outlet.emit(Trouble(at=self._clock.now(), what="control", why=repr(error)))
 
 
-async def _converse(reader: StreamReader, writer: StreamWriter, steering: Steering, tell_trouble: TellTrouble) -> None:
+async def _converse(reader: StreamReader, writer: StreamWriter, faces: Faces, tell_trouble: TellTrouble) -> None:
     """Answer one request after the other. The next is read while one is answered, so that end of file is seen."""
     ahead = asyncio.create_task(_read_line(reader))
     try:
@@ -119,7 +134,7 @@ async def _converse(reader: StreamReader, writer: StreamWriter, steering: Steeri
             if not line:
                 return
             ahead = asyncio.create_task(_read_line(reader))
-            work = asyncio.create_task(_answer(line, writer, steering, tell_trouble))
+            work = asyncio.create_task(_answer(line, writer, faces, tell_trouble))
             try:
                 await _attend(work, ahead, writer)
             finally:
@@ -153,9 +168,10 @@ async def _read_line(reader: StreamReader) -> bytes:
     return line if line.endswith(b"\n") else b""
 
 
-async def _answer(line: bytes, writer: StreamWriter, steering: Steering, tell_trouble: TellTrouble) -> None:
+async def _answer(line: bytes, writer: StreamWriter, faces: Faces, tell_trouble: TellTrouble) -> None:
     try:
-        await _do(line, writer, steering)
+        request = parse_request(line)
+        await _do(request, writer, faces(parse_who(request.who)))
     except ControlRefused as refused:
         await _write(writer, format_error(refused))
     except SpoolRefused as refused:
@@ -167,9 +183,9 @@ async def _answer(line: bytes, writer: StreamWriter, steering: Steering, tell_tr
         await _write(writer, format_error(ControlRefused(f"The relay broke while it did that: {error!r}.")))
 
 
-async def _do(line: bytes, writer: StreamWriter, steering: Steering) -> None:
+async def _do(request: AnyRequest, writer: StreamWriter, steering: Steering) -> None:
     """Do what one request asks, and write its whole answer."""
-    match request := parse_request(line):
+    match request:
         case ListRequest():
             await _list(request, writer, steering)
         case ShowRequest():
@@ -186,12 +202,20 @@ async def _do(line: bytes, writer: StreamWriter, steering: Steering) -> None:
             await _change(request, writer, steering)
         case WatchRequest():
             message = parse_message_id(request.id) if request.id else None
-            async with aclosing(steering.watch(message)) as facts:
+            async with aclosing(steering.watch(message, everything=request.everything)) as facts:
                 async for fact in facts:
                     await _write(writer, format_item(fact))
             await _write(writer, format_done(PageEnd("")))
         case HealthRequest():
             await _write(writer, format_done(await steering.health()))
+        case CountersRequest():
+            for counter in await steering.own_counters():
+                await _write(writer, format_item(counter))
+            await _write(writer, format_done(PageEnd("")))
+        case DropsRequest():
+            for drop in await steering.drops(parse_message_id(request.id)):
+                await _write(writer, format_item(drop))
+            await _write(writer, format_done(PageEnd("")))
         case _:
             assert_never(request)
 

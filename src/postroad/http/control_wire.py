@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from postroad.core.ids import MessageId, format_id, parse_id
-from postroad.outbound.steering import ControlRefused, MessageRow
+from postroad.outbound.steering import ControlRefused, MessageRow, NotThere, Unanswered
 from postroad.spool.face import Selection
 
 VERSION: Final = 1
@@ -34,6 +34,8 @@ ALIVE_INTERVAL: Final = 5.0
 """Seconds of silence after which the relay says that it is still at it."""
 ANSWER_TIMEOUT: Final = 20.0
 """Seconds of silence after which a client gives up: four times as long."""
+WHO_MAX: Final = 100
+"""Characters of a person's name in a request."""
 RECIPIENTS_MAX: Final = 150
 """Recipients in one item: with REASON_MAX it keeps any line below LINE_MAX. A message with more takes several items."""
 
@@ -53,6 +55,8 @@ class Meant(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="verb", forbid_unknown_fields=True):
     version: int
+    who: str = ""
+    """On whose behalf: the front asks for people. Empty: for whoever asks."""
 
 
 class ListRequest(Request, frozen=True, kw_only=True, tag="list"):
@@ -77,13 +81,26 @@ class ChangeRequest(Request, frozen=True, kw_only=True, tag="change"):
 
 class WatchRequest(Request, frozen=True, kw_only=True, tag="watch"):
     id: str = ""
+    everything: bool = False
+    """Where no id is given: also facts that are about no message."""
 
 
 class HealthRequest(Request, frozen=True, kw_only=True, tag="health"):
     pass
 
 
-AnyRequest = ListRequest | ShowRequest | StatsRequest | ChangeRequest | WatchRequest | HealthRequest
+class CountersRequest(Request, frozen=True, kw_only=True, tag="counters"):
+    pass
+
+
+class DropsRequest(Request, frozen=True, kw_only=True, tag="drops"):
+    id: str
+
+
+AnyRequest = (
+    ListRequest | ShowRequest | StatsRequest | ChangeRequest | WatchRequest | HealthRequest | CountersRequest
+    | DropsRequest
+)  # fmt: skip
 
 
 class PageEnd(msgspec.Struct, frozen=True):
@@ -100,6 +117,8 @@ class Answer(msgspec.Struct, frozen=True):
     done: msgspec.Raw = msgspec.Raw()
     error: str = ""
     status: int = 0
+    not_there: bool = False
+    """With an error: what was named is not there."""
 
 
 class _Version(msgspec.Struct):
@@ -145,7 +164,10 @@ def format_done(value: Any) -> bytes:
 
 
 def format_error(refused: ControlRefused) -> bytes:
-    return _encoder.encode({"error": refused.text, "status": refused.status}) + b"\n"
+    answer: dict[str, object] = {"error": refused.text, "status": refused.status}
+    if isinstance(refused, NotThere):
+        answer["not_there"] = True
+    return _encoder.encode(answer) + b"\n"
 
 
 def parse_answer(line: bytes) -> Answer:
@@ -153,7 +175,7 @@ def parse_answer(line: bytes) -> Answer:
     try:
         return _answer_decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ControlRefused(f"The relay's answer cannot be understood: {error}.") from error
+        raise Unanswered(f"The relay's answer cannot be understood: {error}.") from error
 
 
 def parse_value(raw: msgspec.Raw, kind: type[T]) -> T:
@@ -161,7 +183,7 @@ def parse_value(raw: msgspec.Raw, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ControlRefused(f"The relay's answer cannot be understood: {error}.") from error
+        raise Unanswered(f"The relay's answer cannot be understood: {error}.") from error
 
 
 def parse_meant(meant: Meant, *, needs_condition: bool) -> Selection:
@@ -199,6 +221,13 @@ def parse_message_id(text: str) -> MessageId:
         return MessageId(parse_id(text))
     except ValueError as error:
         raise ControlRefused(f"{error}.", 2) from error
+
+
+def parse_who(text: str) -> str:
+    """Return the name of a person on whose behalf a request is; raises ControlRefused if it cannot be one."""
+    if len(text) > WHO_MAX or not text.isprintable():
+        raise ControlRefused(f"That is not a name: at most {WHO_MAX} printable characters are.", 2)
+    return text
 
 
 def split_row(row: MessageRow) -> Iterator[MessageRow]:

@@ -20,23 +20,27 @@ import msgspec
 
 from postroad.config.patterns import parse_pattern
 from postroad.core import reply
-from postroad.core.address import AddressError, format_path, parse_domain, to_ascii
+from postroad.core.address import AddressError, parse_domain, to_ascii
 from postroad.core.faces import Clock, Outlet
 from postroad.core.facts import AnyFact, Steered
 from postroad.core.ids import MessageId, format_id
-from postroad.core.outcome import DeliveryState, Dropped, Failed, Outcome, Stage
+from postroad.core.outcome import DeliveryState, Failed, Stage
+from postroad.outbound.rows import DestinationState as DestinationState
+from postroad.outbound.rows import destination_row, drop_row, message_row
 from postroad.outbound.steering import (
     DOMAINS_MAX,
     PAGE_MAX,
     STATES,
     Change,
     ControlRefused,
+    Counter,
     DestinationRow,
+    DropRow,
     Health,
     MessagePage,
     MessageRow,
+    NotThere,
     QueueStats,
-    RecipientRow,
     Steering,
 )
 from postroad.outbound.story import FactStream, Recent, Watcher, follow
@@ -46,20 +50,8 @@ IDS_MAX: Final = 10_000
 """Ids in one selection."""
 OLDEST_SECONDS: Final = 2.0
 """How long ``stats`` looks for the oldest mail of each domain, seconds; domains not reached by then say none."""
-REASON_MAX: Final = 500
-"""Characters of a reason in a row."""
 SELECTION_SHOWN_MAX: Final = 300
 """Characters of a selection in a fact."""
-
-
-class DestinationState(msgspec.Struct, frozen=True):
-    """What the scheduler knows of where a domain's mail goes."""
-
-    name: str
-    status: str
-    """One word, e.g. ``open``, ``slow``, ``down``."""
-    trouble: str
-    """What went wrong last; empty if nothing did."""
 
 
 class Destinations(Protocol):
@@ -106,12 +98,14 @@ class Control:
         facts: FactStream | None,
         destinations: Destinations,
         about: About,
+        counters: Callable[[], Sequence[Counter]] = tuple,
     ) -> None:
         self._spool = spool
         self._clock = clock
         self._outlet = outlet
         self._destinations = destinations
         self._about = about
+        self._counters = counters
         self._recent = Recent(facts) if facts is not None else None
 
     def on_behalf_of(self, who: str) -> Steering:
@@ -130,7 +124,7 @@ class Control:
     async def show(self, message: MessageId) -> MessageRow:
         found = await self._spool.show(message)
         if found is None:
-            raise ControlRefused(f"{format_id(message)} is not in the queue. {_LOOK}")
+            raise NotThere(f"{format_id(message)} is not in the queue. {_LOOK}")
         return message_row(found)
 
     async def stats(self, limit: int) -> QueueStats:
@@ -183,11 +177,13 @@ class Control:
             Change.BOUNCE, selection, who, dry_run, lambda meant: self._spool.bounce(meant, outcome, dry_run=dry_run)
         )
 
-    async def watch(self, message: MessageId | None) -> AsyncGenerator[AnyFact, None]:
+    async def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
         """Yield the recent facts of the message, then those that come, as Steering.watch says."""
         if self._recent is None:
             raise ControlRefused("No relay runs, so nothing happens to the message. Start one: postroad serve")
-        watcher = self._recent.watcher(message)  # before the queue is asked: nothing may happen in between unheard
+        watcher = self._recent.watcher(
+            message, everything=everything
+        )  # before the queue is asked: nothing may happen in between unheard
         try:
             left = None if message is None else await self._left(self._recent, watcher, message)
             async for fact in follow(watcher, left):
@@ -200,7 +196,7 @@ class Control:
         queued = await self._spool.show(message)
         await recent.catch_up()  # what has left the queue has left a fact, perhaps just now
         if queued is None and not watcher.has_more:
-            raise ControlRefused(f"{format_id(message)} is not in the queue, and nothing of it is remembered. {_LOOK}")
+            raise NotThere(f"{format_id(message)} is not in the queue, and nothing of it is remembered. {_LOOK}")
         deliveries = queued.deliveries if queued else ()
         return {delivery.number for delivery in deliveries if delivery.state in _UNENDED}
 
@@ -218,6 +214,12 @@ class Control:
             messages=totals.messages,
             recipients=totals.recipients,
         )
+
+    def counters(self) -> tuple[Counter, ...]:
+        return tuple(self._counters())
+
+    async def drops(self, message: MessageId) -> tuple[DropRow, ...]:
+        return tuple(map(drop_row, await self._spool.drops_of(message)))
 
     async def _steer(
         self,
@@ -256,7 +258,7 @@ class Control:
                     if page.messages:
                         oldest[row.domain] = page.messages[0]
         return tuple(
-            _destination_row(row, oldest.get(row.domain), self._destinations.describe(row.domain)) for row in stats
+            destination_row(row, oldest.get(row.domain), self._destinations.describe(row.domain)) for row in stats
         )
 
 
@@ -286,11 +288,17 @@ class _Person:
         }
         return await acts[change](selection, self._who, dry_run=dry_run)
 
-    def watch(self, message: MessageId | None) -> AsyncGenerator[AnyFact, None]:
-        return self._control.watch(message)
+    def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
+        return self._control.watch(message, everything=everything)
 
     async def health(self) -> Health:
         return await self._control.health()
+
+    async def own_counters(self) -> tuple[Counter, ...]:
+        return self._control.counters()
+
+    async def drops(self, message: MessageId) -> tuple[DropRow, ...]:
+        return await self._control.drops(message)
 
 
 _UNENDED: Final = (DeliveryState.DUE, DeliveryState.HELD)
@@ -334,63 +342,3 @@ def format_selection(selection: Selection) -> str:
     )
     parts += [f"{name}={value}" for name, value in named if value]
     return " ".join(parts)[:SELECTION_SHOWN_MAX] or "all"
-
-
-def message_row(message: QueuedMessage) -> MessageRow:
-    """Return the row of a message as listings show it."""
-    client = message.envelope.client
-    recipients = message.envelope.recipients
-    return MessageRow(
-        id=format_id(message.id),
-        received_at=message.received_at,
-        size=message.size,
-        sender=str(message.envelope.sender or format_path(None)),
-        client=client.address,
-        user=client.user,
-        listener=client.listener,
-        envelope_id=message.envelope.envelope_id or "",
-        recipients_total=len(recipients),
-        recipients=tuple(
-            RecipientRow(
-                number=delivery.number,
-                address=str(recipients[delivery.number].mailbox),
-                state=_state(delivery.state, delivery.attempts),
-                attempts=delivery.attempts,
-                next_at=delivery.due_at if delivery.state is DeliveryState.DUE else None,
-                reason=_reason(delivery.last),
-                host=getattr(delivery.last, "host", ""),
-            )
-            for delivery in message.deliveries
-        ),
-    )
-
-
-def _state(state: DeliveryState, attempts: int) -> str:
-    if state is DeliveryState.HELD:
-        return "held"
-    if state is DeliveryState.DUE:
-        return "deferred" if attempts else "due"
-    return "report"
-
-
-def _reason(outcome: Outcome | None) -> str:
-    if outcome is None:
-        return ""
-    return (outcome.rule if isinstance(outcome, Dropped) else str(outcome.reply))[:REASON_MAX]
-
-
-def _destination_row(row: DomainStats, oldest: QueuedMessage | None, known: DestinationState | None) -> DestinationRow:
-    reason = known.trouble if known else ""
-    if not reason and oldest is not None:
-        reason = next((said for delivery in oldest.deliveries if (said := _reason(delivery.last))), "")
-    return DestinationRow(
-        domain=row.domain,
-        destination=known.name if known else "",
-        status=known.status if known else "",
-        due=row.due,
-        held=row.held,
-        reports=row.reports,
-        oldest_at=oldest.received_at if oldest else None,
-        next_at=row.next_due_at,
-        reason=reason,
-    )

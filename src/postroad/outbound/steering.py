@@ -38,7 +38,15 @@ class ControlRefused(Exception):
         self.status = status
 
 
-class NoRelay(ControlRefused):
+class NotThere(ControlRefused):
+    """What was named is not in the queue, or nothing is known of it."""
+
+
+class Unanswered(ControlRefused):
+    """Who was asked is away, or hangs: whether it was done is not known. Try again."""
+
+
+class NoRelay(Unanswered):
     """Nobody listens on the control socket."""
 
 
@@ -168,10 +176,20 @@ class Steering(Protocol):
     async def change(self, change: Change, selection: Selection, *, dry_run: bool = False) -> Changed:
         """Do it to every delivery that the selection means; a dry run only counts them."""
 
-    def watch(self, message: MessageId | None) -> AsyncGenerator[AnyFact, None]:
+    def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
         """Yield what has lately happened to the message, then what happens, until it has left the queue.
 
-        None: what happens to any message, from now on, without end. Refuses a message of which nothing is known.
+        None: what happens to any message, from now on, without end; with ``everything`` facts that are about no
+        message too. Raises NotThere for a message of which nothing is known.
         """
 
     async def health(self) -> Health: ...
+
+    async def own_counters(self) -> tuple[Counter, ...]:
+        """Return the numbers that metrics show; of several workers, the sums."""
+
+    async def drops(self, message: MessageId) -> tuple[DropRow, ...]:
+        """Return the durable rows of those of the message's recipients that were dropped, the oldest first.
+
+        Empty if there are none (any more), also for a message that never was.
+        """

@@ -64,7 +64,7 @@ class Recent:
         told = [fact for fact in facts if isinstance(fact, _STORY)]
         self._facts += told
         for watcher in self._watchers:
-            watcher.take(told)
+            watcher.take(facts if watcher.everything else told)
 
     async def close(self) -> None:
         """Hear from the outlet that it hands on no more."""
@@ -87,10 +87,13 @@ class Recent:
         self._stream.flush()
         await asyncio.sleep(0)
 
-    def watcher(self, message: MessageId | None) -> Watcher:
-        """Return one that has heard what is remembered of ``message`` and hears what comes; of all: what comes."""
+    def watcher(self, message: MessageId | None, *, everything: bool = False) -> Watcher:
+        """Return one that has heard what is remembered of ``message`` and hears what comes; of all: what comes.
+
+        ``everything``, where no message is named: also what is about no message.
+        """
         remembered = [] if message is None else [fact for fact in self._facts if fact.message == message]
-        watcher = Watcher(message, remembered, self._watchers.discard)
+        watcher = Watcher(message, remembered, self._watchers.discard, everything=everything and message is None)
         self._watchers.add(watcher)
         return watcher
 
@@ -99,10 +102,16 @@ class Watcher:
     """One who watches. Leave it by ``close``, or it is fed until it is full."""
 
     def __init__(
-        self, message: MessageId | None, remembered: list[StoryFact], on_close: Callable[[Watcher], None]
+        self,
+        message: MessageId | None,
+        remembered: Sequence[AnyFact],
+        on_close: Callable[[Watcher], None],
+        *,
+        everything: bool = False,
     ) -> None:
+        self.everything = everything
         self._message = message
-        self._waiting: deque[StoryFact] = deque(remembered)
+        self._waiting: deque[AnyFact] = deque(remembered)
         self._arrived = asyncio.Event()
         self._on_close = on_close
         self._is_behind = False
@@ -113,9 +122,9 @@ class Watcher:
         """True if something has been heard that was not asked for yet."""
         return bool(self._waiting)
 
-    def take(self, facts: Sequence[StoryFact]) -> None:
+    def take(self, facts: Sequence[AnyFact]) -> None:
         """Hear of what has happened."""
-        heard = [fact for fact in facts if self._message is None or fact.message == self._message]
+        heard = [fact for fact in facts if self._message is None or getattr(fact, "message", None) == self._message]
         if len(self._waiting) + len(heard) > BEHIND_MAX:
             self._is_behind = True
         else:
@@ -131,7 +140,7 @@ class Watcher:
         """Stop listening."""
         self._on_close(self)
 
-    async def next_fact(self) -> StoryFact | None:
+    async def next_fact(self) -> AnyFact | None:
         """Return the next one; None when the stream has ended. Refuses one who fell behind."""
         while not self._waiting:
             if self._is_behind:

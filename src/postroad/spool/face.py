@@ -203,6 +203,18 @@ class Changed(msgspec.Struct, frozen=True):
     """Matching deliveries that were being attempted at that moment: left alone."""
 
 
+class Drop(msgspec.Struct, frozen=True):
+    """What is left of a delivery that ended by a named rule or person: committed with its end."""
+
+    message: MessageId
+    number: int
+    recipient: str
+    rule: str
+    reply: str
+    """The last reply heard; empty if none."""
+    at: float
+
+
 class Spool(Protocol):
     """One shard. All calls on the event loop; what blocks runs through Threads."""
 
@@ -288,6 +300,12 @@ class Spool(Protocol):
     async def list(self, selection: Selection, *, after: MessageId | None, limit: int) -> Page: ...
 
     async def show(self, message: MessageId) -> QueuedMessage | None: ...
+
+    async def drops_of(self, message: MessageId) -> Sequence[Drop]:
+        """Return the drop rows of a message that are still kept, the oldest first; at most one a recipient.
+
+        Raises SpoolRefused if nothing can be read now.
+        """
 
     async def flush(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed:
         """Make DUE deliveries due now."""

@@ -15,7 +15,17 @@ from postroad.core.outcome import DeliveryState, Outcome
 from postroad.spool.agenda import Watch
 from postroad.spool.batch import Batch
 from postroad.spool.counting import Counting
-from postroad.spool.face import Changed, Delivery, DomainStats, Page, QueuedMessage, Selection
+from postroad.spool.face import (
+    Changed,
+    Delivery,
+    DomainStats,
+    Drop,
+    Page,
+    QueuedMessage,
+    Selection,
+    SpoolRefused,
+    Why,
+)
 from postroad.spool.rows import Head, HeadRow, WaitingRow, queued
 from postroad.spool.selection import UNWARNED, WAITING, Filter, Search
 from postroad.spool.store_read import ReadStore
@@ -23,6 +33,8 @@ from postroad.spool.store_write import WriteStore
 
 SLICE: Final = 500
 """Rows read or changed at a time: about 5 ms."""
+DROPS_READ: Final = 10_000
+"""Drop rows of one message that are shown: more than an envelope has recipients."""
 _LAST: Final = 2**31
 _END: Final = 2**63 - 1
 
@@ -35,6 +47,10 @@ Apply = Callable[[WriteStore, Head, Delivery], None]
 
 def _scan(after: tuple[int, int], before: int, wanted: Filter, limit: int) -> Callable[[ReadStore], Rows]:
     return lambda store: store.scan(after, before, wanted, limit)
+
+
+def _text(octets: str) -> str:
+    return bytes.fromhex(octets).decode("utf-8", "replace")
 
 
 class Steer(Counting):
@@ -61,6 +77,15 @@ class Steer(Counting):
         for head, deliveries in await self._check_rows(*read) if read else ():
             return queued(head, deliveries)
         return None
+
+    async def drops_of(self, message: MessageId) -> Sequence[Drop]:
+        read = await self._read(lambda store: store.drops(message, DROPS_READ))
+        if read is None:
+            raise SpoolRefused(Why.TROUBLE, "it cannot be read now")
+        return [
+            Drop(message, number, _text(recipient), _text(rule), _text(reply), at)
+            for number, recipient, rule, reply, at in read
+        ]
 
     def domain_stats(self, limit: int) -> Sequence[DomainStats]:
         return tuple(self.agenda.stats(limit))

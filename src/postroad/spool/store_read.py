@@ -88,6 +88,13 @@ _REPORTS: Final = """
 SELECT json_group_array(DISTINCT message_id) FROM (
   SELECT message_id FROM delivery INDEXED BY delivery_report WHERE state >= 2 ORDER BY message_id LIMIT ?)
 """
+_DROP: Final = ", ".join(
+    (_number("number"), _octets("recipient"), _octets("rule"), _octets("reply"), _time("at")),
+)
+_DROPS: Final = f"""
+SELECT json_group_array(json_array({_DROP})) FROM (
+  SELECT * FROM dropped WHERE message_id = ? ORDER BY rowid LIMIT ?)
+"""
 _CONTENT: Final = "SELECT octets FROM content WHERE id = ?"
 _IDS: Final = "SELECT json_group_array(id) FROM message"
 _DAMAGED_IDS: Final = "SELECT json_group_array(message_id) FROM damaged"
@@ -95,6 +102,9 @@ _OLDEST: Final = "SELECT received_at FROM message ORDER BY id LIMIT 1"
 
 _decode_heads: Final = msgspec.json.Decoder(list[HeadRow]).decode
 _decode_waiting: Final = msgspec.json.Decoder(list[WaitingRow]).decode
+DropColumns = tuple[int, str, str, str, float]
+"""number, then recipient, rule and reply in hexadecimal, at."""
+_decode_drops: Final = msgspec.json.Decoder(list[DropColumns]).decode
 _decode_ids: Final = msgspec.json.Decoder(list[int]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -180,6 +190,11 @@ class ReadStore:
             found = self._value(sql, (*after, before, wanted.domain, wanted.ending, *bounds, limit, ids))
             rows = _decode_waiting(_json(found))
             return rows, self._heads(rows)
+
+    def drops(self, message: int, limit: int) -> list[DropColumns]:
+        """Return the drop rows of a message, in their order: one pass over the table, which is kept for a month."""
+        with store_step():
+            return _decode_drops(_json(self._value(_DROPS, (message, limit))))
 
     # --- contents ---
 

@@ -15,22 +15,13 @@ import msgspec
 from postroad.core.envelope import Envelope
 from postroad.core.faces import Clock
 from postroad.core.ids import MessageId
-from postroad.core.outcome import DeliveryState, Outcome
+from postroad.core.outcome import DeliveryState, Dropped, Outcome
 from postroad.spool import face
 from postroad.spool.rows import body_name, new_deliveries
 from postroad.spool.selection import Search
 
 _DUE, _HELD, _REPORT = DeliveryState.DUE, DeliveryState.HELD, DeliveryState.REPORT_FAILED
 _replace = msgspec.structs.replace
-
-
-class Drop(msgspec.Struct, frozen=True):
-    """What is left of a delivery that was dropped."""
-
-    message: MessageId
-    number: int
-    rule: str
-    at: float
 
 
 class Kept:
@@ -63,7 +54,7 @@ class MemoryQueue:
 
     def __init__(self, clock: Clock) -> None:
         self.refuse: face.Why | None = None
-        self.drops: list[Drop] = []
+        self.drops: list[face.Drop] = []
         self.bodies: dict[str, bytes] = {}
         """Large contents by name."""
         self._clock = clock
@@ -88,9 +79,11 @@ class MemoryQueue:
             self._reports[row.message] = None
 
     def _end(self, row: face.Delivery, rule: str = "") -> None:
-        if rule:
-            self.drops.append(Drop(row.message, row.number, rule, self._clock.now()))
         kept = self._kept[row.message]
+        if rule:
+            recipient = str(kept.envelope.recipients[row.number].mailbox)
+            reply = "" if row.last is None or isinstance(row.last, Dropped) else str(row.last.reply)
+            self.drops.append(face.Drop(row.message, row.number, recipient, rule, reply, self._clock.now()))
         del kept.rows[row.number]
         self._waiting[row.domain] -= 1
         if not self._waiting[row.domain]:  # as in the shard, a pause ends with what it was for
@@ -126,6 +119,9 @@ class MemoryQueue:
     async def show(self, message: MessageId) -> face.QueuedMessage | None:
         kept = self._kept.get(message)
         return None if kept is None else kept.queued(kept.rows.values())
+
+    async def drops_of(self, message: MessageId) -> Sequence[face.Drop]:
+        return [drop for drop in self.drops if drop.message == message]
 
     def _steer(
         self,
