@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.contracts.streams import run
+from tests.units.ledger_world import LedgerWorld
 
 from postroad.core.faces import RecordRow
+from postroad.records.reader import SqliteReader
 from postroad.records.store import SLICE, SqliteRecords
 from postroad.service.threads import WorkerThreads
 from postroad.testing.memory_records import MemoryRecords
@@ -36,7 +38,22 @@ async def in_file(path, clock):
         threads.close()
 
 
-@pytest.fixture(params=[in_memory, in_file], ids=["memory", "file"])
+@asynccontextmanager
+async def by_the_ledger(path, clock):
+    """What another process has: it reads the file and has the ledger write."""
+    threads = WorkerThreads()
+    records = await SqliteRecords.open(str(path / "records.db"), threads, clock)
+    reader = SqliteReader(str(path / "records.db"), threads, clock)
+    try:
+        async with LedgerWorld(path, workers=1, records=records, reader=reader) as world:
+            yield world.clients[0].records
+    finally:
+        await reader.close()
+        await records.close()
+        threads.close()
+
+
+@pytest.fixture(params=[in_memory, in_file, by_the_ledger], ids=["memory", "file", "ledger"])
 def play(request, tmp_path):
     def player(script):
         clock = Clock()

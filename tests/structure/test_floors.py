@@ -46,7 +46,7 @@ ONLY_IN = {  # a library has one home, so that exchanging it is one package's wo
     "prometheus_client": {"http"},
     "starlette": {"http"},
     "uvicorn": {"http"},
-    "socket": {"net", "service", "cli", "testing"},
+    "socket": {"net", "ledger", "service", "cli", "testing"},
 }
 UNFACED_CALLS = {
     "asyncio.to_thread": "a thread that the simulation cannot see: Threads.run_blocking",

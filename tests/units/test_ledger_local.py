@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroad.core.faces import Rate
-from postroad.ledger import local
+from postroad.ledger import meter
 from postroad.ledger.local import LocalLimits
 from postroad.ledger.meter import SLOTS, Meter
 
@@ -77,7 +77,7 @@ def test_idle_keys_are_forgotten_and_busy_ones_kept():
 
 
 def test_keys_are_bounded_whatever_strangers_do(monkeypatch):
-    monkeypatch.setattr(local, "KEYS_MAX", 100)
+    monkeypatch.setattr(meter, "KEYS_MAX", 100)
     limits = LocalLimits(lambda: 0.0)
 
     async def work():

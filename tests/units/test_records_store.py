@@ -10,9 +10,9 @@ import apsw
 import pytest
 from tests.contracts.streams import run
 
-from postroad.core.faces import RecordRow
+from postroad.core.faces import RecordRow, RecordsTrouble
 from postroad.records.migrations import RecordsTooNew
-from postroad.records.store import RecordsTrouble, SqliteRecords
+from postroad.records.store import SqliteRecords
 from postroad.service.threads import WorkerThreads
 
 

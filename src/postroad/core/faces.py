@@ -209,8 +209,18 @@ class RecordRow(msgspec.Struct, frozen=True, array_like=True):
     """Seconds since the epoch, UTC; None: never."""
 
 
+class RecordsTrouble(Exception):
+    """The file cannot be read or written now, or nobody is there to write it.
+
+    A write was not done, but an I/O error, or an answer that never came, may let it show later.
+    """
+
+
 class Records(Protocol):
-    """Small shared tables by name: users, bans, suspensions, overrides, caches. Durable when a call returns."""
+    """Small shared tables by name: users, bans, suspensions, overrides, caches. Durable when a call returns.
+
+    All raise RecordsTrouble.
+    """
 
     async def get(self, table: str, key: str) -> RecordRow | None:
         """Return the row, or None if there is none or it has expired."""
@@ -225,6 +235,29 @@ class Records(Protocol):
         """Yield unexpired rows in the order of their keys, in slices, without blocking writers."""
 
 
+class Marks(Protocol):
+    """What is remembered for a while, by key, and holds over all workers: failed logins, bans, grants, first takers.
+
+    Durations are seconds from now, so that no jump of the wall clock matters. In memory, and bounded: past the bound
+    the mark longest unused is forgotten. What must outlive the relay stands in Records.
+    """
+
+    async def count(self, key: str, seconds: float, add: int = 1) -> int:
+        """Add so many events and return how many there were in the last ``seconds``, these included.
+
+        An event may count for a twentieth of ``seconds`` longer. With ``add`` 0: only look.
+        """
+
+    async def mark(self, key: str, seconds: float) -> None:
+        """Mark ``key`` for so long from now, instead of how long it was marked for; 0 takes the mark away."""
+
+    async def marked(self, key: str) -> float:
+        """Return for how many more seconds ``key`` is marked or claimed; 0.0: it is not."""
+
+    async def claim(self, key: str, seconds: float) -> bool:
+        """Mark ``key`` and return True for the first who asks; False, changing nothing, as long as it is marked."""
+
+
 class Outlet(Protocol):
     """Where facts go. Never blocks and never raises: what happened must not depend on who looks."""
 
@@ -232,5 +265,5 @@ class Outlet(Protocol):
         """Take one fact. It is written with others, soon."""
 
 
-CONTRACTS: Final = (Clock, Dice, Resolver, Disk, Threads, Limits, Records, Outlet)
+CONTRACTS: Final = (Clock, Dice, Resolver, Disk, Threads, Limits, Records, Marks, Outlet)
 """Each has a contract test of the same name in tests/contracts/; tests/structure checks it."""

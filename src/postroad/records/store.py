@@ -10,12 +10,13 @@ Passes tests/contracts/test_records.py, as does testing/memory_records.py.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
 
-from postroad.core.faces import Clock, RecordRow, Threads
+from postroad.core.faces import Clock, RecordRow, RecordsTrouble, Threads
 from postroad.records.migrations import migrate, transaction
 
 SLICE: Final = 200
@@ -23,14 +24,14 @@ SLICE: Final = 200
 EXPIRED_AT_ONCE: Final = 20
 """Expired rows that a write takes away: more than it adds, so they never gather."""
 _LANE: Final = "records"
-_BUSY_MILLISECONDS: Final = 5_000
+BUSY_MILLISECONDS: Final = 5_000
+"""How long SQLite waits for a lock."""
+
+ReadSlice = Callable[[str, str, bool], Awaitable[list[RecordRow]]]
+"""Table, key to begin at, whether that is included."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class RecordsTrouble(Exception):
-    """The file cannot be read or written now. The call was not done, but an I/O error may let it show at a restart."""
 
 
 class SqliteRecords:
@@ -53,7 +54,7 @@ class SqliteRecords:
         return cls(connection, threads, clock)
 
     async def get(self, table: str, key: str) -> RecordRow | None:
-        return await self._run(_get, table, key, self._clock.now())
+        return await self._run(read_row, table, key, self._clock.now())
 
     async def put(self, table: str, row: RecordRow) -> None:
         await self._run(_put, table, row, self._clock.now())
@@ -62,27 +63,37 @@ class SqliteRecords:
         return await self._run(_delete, table, key, self._clock.now())
 
     async def scan(self, table: str, prefix: str = "") -> AsyncIterator[RecordRow]:
-        after, inclusive = prefix, True
-        while True:
-            rows = await self._run(_slice, table, after, inclusive, self._clock.now())
-            for row in rows:
-                if not row.key.startswith(prefix):
-                    return  # keys stand in the order of their octets, so those with the prefix are together
+        async with aclosing(scan_slices(self._read_slice, table, prefix)) as rows:
+            async for row in rows:
                 yield row
-            if len(rows) < SLICE:
-                return
-            after, inclusive = rows[-1].key, False
 
     async def close(self) -> None:
         """Close the file. Nothing may be called after it."""
         await self._run(apsw.Connection.close)
 
+    async def _read_slice(self, table: str, after: str, inclusive: bool) -> list[RecordRow]:
+        return await self._run(read_slice, table, after, inclusive, self._clock.now())
+
     async def _run(self, work: Callable[Concatenate[apsw.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         assert not kwargs
-        return await self._threads.run_blocking(_translated, work, self._connection, *args, lane=_LANE)
+        return await self._threads.run_blocking(translated, work, self._connection, *args, lane=_LANE)
 
 
-def _translated(work: Callable[..., T], *arguments: object) -> T:
+async def scan_slices(read: ReadSlice, table: str, prefix: str) -> AsyncGenerator[RecordRow, None]:
+    """Yield the rows of a scan, read slice by slice."""
+    after, inclusive = prefix, True
+    while True:
+        rows = await read(table, after, inclusive)
+        for row in rows:
+            if not row.key.startswith(prefix):
+                return  # keys stand in the order of their octets, so those with the prefix are together
+            yield row
+        if len(rows) < SLICE:
+            return
+        after, inclusive = rows[-1].key, False
+
+
+def translated(work: Callable[..., T], *arguments: object) -> T:
     """The one place where SQLite's errors become ours."""
     try:
         return work(*arguments)
@@ -99,7 +110,7 @@ def _open(path: str, now: float) -> apsw.Connection:
     except (OSError, apsw.Error) as error:
         raise RecordsTrouble(f"{path}: {error}") from error
     try:
-        connection.set_busy_timeout(_BUSY_MILLISECONDS)
+        connection.set_busy_timeout(BUSY_MILLISECONDS)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         migrate(connection, now)
@@ -121,7 +132,7 @@ def _sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def _get(connection: apsw.Connection, table: str, key: str, now: float) -> RecordRow | None:
+def read_row(connection: apsw.Connection, table: str, key: str, now: float) -> RecordRow | None:
     found = connection.execute(
         "SELECT key, value, expires_at FROM record "
         "WHERE tab = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?)",
@@ -151,7 +162,7 @@ def _delete(connection: apsw.Connection, table: str, key: str, now: float) -> bo
     return deleted == [(1,)]
 
 
-def _slice(connection: apsw.Connection, table: str, after: str, inclusive: bool, now: float) -> list[RecordRow]:
+def read_slice(connection: apsw.Connection, table: str, after: str, inclusive: bool, now: float) -> list[RecordRow]:
     found = connection.execute(
         f"SELECT key, value, expires_at FROM record WHERE tab = ? AND key {'>=' if inclusive else '>'} ? "  # noqa: S608 - no input
         "AND (expires_at IS NULL OR expires_at > ?) ORDER BY key LIMIT ?",

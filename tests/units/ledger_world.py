@@ -1,0 +1,99 @@
+"""A ledger and its workers in one process, over a real Unix socket.
+
+Owns: their life. ``restart`` is what a supervisor does: another ledger on the same bound socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.world.waiting import soon
+
+from postroad.ledger.client import LedgerClient
+from postroad.ledger.server import LedgerServer
+from postroad.net.local import bind_private
+from postroad.testing.fake_clock import FakeClock
+from postroad.testing.fake_outlet import FakeOutlet
+from postroad.testing.memory_records import MemoryRecords
+
+
+class LedgerWorld:
+    """``async with``: all workers are connected within."""
+
+    def __init__(self, path: Path, *, workers: int, time=None, records=None, reader=None, wait=soon) -> None:
+        self.path = path / "ledger.sock"
+        self.workers = workers
+        self.clock = FakeClock()
+        self.outlet = FakeOutlet()
+        self.records = records or MemoryRecords(self.clock)
+        self.reader = reader or self.records
+        self.clients: list[LedgerClient] = []
+        self._given_time = time
+        self._wait = wait
+
+    async def __aenter__(self) -> LedgerWorld:
+        self.time = self._given_time or asyncio.get_running_loop().time
+        self.bound = bind_private(self.path)
+        self.bound.listen()
+        await self.start_ledger()
+        self.clients = [self.make_client(slot) for slot in range(self.workers)]
+        await self.until_there()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self.clients:
+            await client.close()
+        await self.server.close()
+        self.bound.close()
+
+    def make_client(self, slot: int) -> LedgerClient:
+        client = LedgerClient(
+            self.path,
+            slot=slot,
+            workers=self.workers,
+            reader=self.reader,
+            clock=self.clock,
+            outlet=self.outlet,
+            time=self.time,
+        )
+        client.start()
+        return client
+
+    async def start_ledger(self) -> None:
+        self.server = LedgerServer(self.records, clock=self.clock, outlet=self.outlet, time=self.time)
+        await self.server.start(self.bound)
+
+    async def until_there(self) -> None:
+        """Return when every worker hears the ledger and it has begun to answer."""
+        await self._wait(lambda: all(client.is_there for client in self.clients))
+        await self._wait(lambda: self.server._settled)
+
+    async def until_away(self) -> None:
+        await self._wait(lambda: not any(client.is_there for client in self.clients))
+
+    def kill_client(self, number: int) -> None:
+        """End a worker without a word, as SIGKILL does."""
+        client = self.clients.pop(number)
+        for task in client._link._tasks:
+            task.cancel()
+        if client._link._wire is not None:
+            client._link._wire._ended = True
+            client._link._wire._transport.abort()
+        client._link.is_there = False
+
+    async def kill_ledger(self) -> None:
+        """End the ledger without a word."""
+        for task in self.server._tasks:
+            task.cancel()
+        await asyncio.gather(*self.server._tasks, return_exceptions=True)
+        self.server._listening.close()
+        for peer in self.server._peers:
+            peer.wire._ended = True
+            peer.wire._transport.abort()
+        await self.until_away()
+
+    async def restart_ledger(self) -> None:
+        await self.kill_ledger()
+        await self.start_ledger()
+        await self.until_there()
