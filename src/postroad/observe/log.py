@@ -1,7 +1,7 @@
 """A fact becomes one log line: logfmt or JSON.
 
-Owns: levels, the order and form of fields, quoting. Does not own: where lines go (writer.py), which fields there are
-(core/facts.py; a new kind of fact is written without a change here, at level ``info``).
+Owns: the order and form of fields, quoting. Does not own: where lines go (writer.py), levels (kinds.py), which fields
+there are (core/facts.py; a new kind of fact is written without a change here).
 
 What stands in a fact may come from a stranger: nothing in a line can break out of its value, end the line or steer a
 terminal, and no line is longer than LINE_MAX. About 4 us per line: one plan per kind of fact, made once.
@@ -13,7 +13,6 @@ import json
 import re
 import time
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Final, Literal, cast
 
 import msgspec
@@ -23,34 +22,19 @@ from postroad.core import facts
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId, SessionId, format_id
 from postroad.core.reply import Reply
+from postroad.observe.kinds import KINDS
+from postroad.observe.kinds import Level as Level
+from postroad.observe.kinds import level_of as level_of
 
 VALUE_MAX: Final = 1000
 """Characters of one value; what is longer is cut and ends in ``...``. Addresses have at most 320."""
 ITEMS_MAX: Final = 20
 """Items of a list, such as recipients, that are written; then how many more there are."""
-LINE_MAX: Final = 8192
-"""Octets of a line: less than what syslog daemons and journald take."""
+LINE_MAX: Final = 4095
+"""Octets of a line. With its end PIPE_BUF: one write of it to a pipe is never mixed with another's (pipe(7))."""
 
 Format = Literal["logfmt", "json"]
 
-
-class Level(IntEnum):
-    """How much a fact matters to somebody who watches."""
-
-    DEBUG = 0
-    INFO = 1
-    WARNING = 2
-    ERROR = 3
-
-
-LEVELS: Final[dict[type, Level]] = {
-    facts.Connected: Level.DEBUG,
-    facts.Attempted: Level.DEBUG,  # delivered, deferred and bounced tell the same of each recipient
-    facts.EarlyOctets: Level.DEBUG,
-    facts.Trouble: Level.WARNING,
-    facts.Damaged: Level.ERROR,
-}
-"""Kinds that are not ``info``."""
 
 _TIMES: Final = frozenset({"retry_at"})
 """Fields that hold a time of the day, as ``at`` does."""
@@ -82,15 +66,6 @@ class LogLines:
         return self._write(plan, level, fact)
 
 
-def level_of(fact: AnyFact) -> Level:
-    """Return how much ``fact`` matters."""
-    if type(fact) is facts.SessionBroke:
-        return Level.ERROR if fact.ours else Level.INFO
-    if type(fact) is facts.Trouble and fact.over:
-        return Level.INFO
-    return LEVELS.get(type(fact), Level.INFO)
-
-
 def format_time(at: float) -> str:
     """Return seconds since the epoch as ISO 8601 UTC with milliseconds."""
     global _second, _second_text
@@ -112,8 +87,8 @@ class _Plan:
     def __init__(self, kind: type) -> None:
         config = cast(msgspec.structs.StructConfig, kind.__struct_config__)  # type: ignore[attr-defined]
         self.kind = str(config.tag)
-        self.level = LEVELS.get(kind, Level.INFO)
-        self.may_rise = kind in (facts.SessionBroke, facts.Trouble)
+        self.level = KINDS[kind].level
+        self.may_rise = KINDS[kind].level_of is not None
         self.fields = tuple(
             (None if field.name == "at" else field.name, f" {field.name}=", _shower(field))
             for field in msgspec.structs.fields(kind)
@@ -201,15 +176,16 @@ def _said(said: facts.Said) -> str:
 
 
 def _quoted(text: str) -> str:
-    text = _clipped(text).replace("\\", "\\\\").replace('"', '\\"')
-    if not text.isprintable():
-        text = "".join(character if character.isprintable() else _escaped(character) for character in text)
+    text = printable(_clipped(text).replace("\\", "\\\\").replace('"', '\\"'))
     return f'"{text}"'
 
 
-def _escaped(character: str) -> str:
-    """Return what cannot be shown (controls, line ends, marks that turn the direction of writing, half surrogates)."""
-    return character.encode("unicode_escape").decode("ascii")
+def printable(text: str) -> str:
+    """Return text with what cannot be shown (controls, line ends, marks that turn the direction of writing, half
+    surrogates) written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 def _clipped(text: str, most: int = VALUE_MAX) -> str:

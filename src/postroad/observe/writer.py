@@ -3,8 +3,10 @@
 Owns: what waits to be written, its bound, what is left out when the bound is reached. Does not own: the form of lines
 (log.py), the descriptor (the house opened it, or it is standard output or error).
 
-A pipe whose reader stands still blocks its writer, so all writing is in a lane of its own; while one batch is being
-written, the next ones wait here. Past PENDING_MAX the oldest of the least level are dropped, and a line tells how many.
+All processes of a relay write to one descriptor, and lines stay whole: on a pipe each write is of whole lines and at
+most PIPE_BUF, on a file it is a whole batch. A pipe whose reader stands still blocks its writer, so all writing is in a
+lane of its own; while one batch is written, the next ones wait here. Past PENDING_MAX the oldest of the least level are
+dropped, and a line tells how many.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ PENDING_MAX: Final = 4 * MIB
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that the end waits for a slow reader."""
 _PIECE: Final = 4 * KIB
-"""PIPE_BUF: a pipe that is ready takes as much without blocking (pipe(7))."""
+"""PIPE_BUF: a pipe that is ready takes as much without blocking, and in one piece (pipe(7))."""
 _LANE: Final = "log"
 
 
@@ -86,17 +88,27 @@ class LogWriter:
 
     def _write_all(self, octets: bytes) -> int:
         """Write in the lane's thread. Returns how many lines could not be written."""
+        position, size = 0, len(octets)
         try:
             is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-            rest = memoryview(octets)
-            while rest:
-                if is_file or self._is_ready():
-                    rest = rest[os.write(self._descriptor, rest if is_file else rest[:_PIECE]) :]
+            while position < size:
+                if is_file:
+                    position += os.write(self._descriptor, memoryview(octets)[position:])
+                elif self._is_ready():
+                    position += self._write_piece(octets, position)
                 elif self._closing:
                     break
         except OSError:  # the reader has gone, the disk is full: mail goes on without its log, and the count tells
             pass
-        return bytes(rest).count(b"\n")
+        return octets.count(b"\n", position)
+
+    def _write_piece(self, octets: bytes, position: int) -> int:
+        """Write as many whole lines as go in one piece; return how many octets went."""
+        end = octets.rfind(b"\n", position, position + _PIECE) + 1
+        try:
+            return os.write(self._descriptor, octets[position : end or position + _PIECE])
+        except BlockingIOError:  # somebody has made the pipe non-blocking, and somebody else has just filled it
+            return 0
 
     def _is_ready(self) -> bool:
         poll = select.poll()
