@@ -7,12 +7,11 @@ Owns: the House of the command line. Does not own: the commands (cli/main.py), w
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from postroad.cli.house import House
-from postroad.cli.main import run
-from postroad.service.wall_clock import WallClock
+from postroad.cli.sendmail import program_of, sendmail
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +33,7 @@ def serve(loaded: Loaded) -> int:
 
 def open_queue(settings: Settings) -> AbstractAsyncContextManager[Steering]:
     from postroad.service import offline
+    from postroad.service.wall_clock import WallClock
 
     return offline.open_queue(settings, WallClock(), open_spool)
 
@@ -46,6 +46,7 @@ def open_spool(settings: Settings, clock: Clock, outlet: Outlet) -> AbstractAsyn
 
 def salvage(settings: Settings, damaged: Path) -> Salvaged:
     from postroad.service import offline
+    from postroad.service.wall_clock import WallClock
 
     return offline.salvage_queue(settings, WallClock(), damaged)
 
@@ -63,11 +64,23 @@ async def resolve(server: TcpAddress, name: str, seconds: float) -> tuple[str, .
 
 
 def main() -> None:
-    """Run one command and exit."""
+    """Run one command and exit. Called by a name of sendmail's, be that program."""
+    program = program_of(sys.argv[0])
+    if program or (sys.argv[1:2] == ["sendmail"] and "--help" not in sys.argv):
+        sys.exit(sendmail(sys.argv[1 if program else 2 :], run, program or "sendmail"))
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    from postroad.cli import main as commands
+    from postroad.cli.house import House
+    from postroad.service.wall_clock import WallClock
+
     house = House(
         clock=WallClock(), serve=serve, open_queue=open_queue, salvage=salvage, ask_relay=ask_relay, resolve=resolve
     )
-    sys.exit(run(house, sys.argv[1:]))
+    return commands.run(house, arguments)
 
 
 if __name__ == "__main__":

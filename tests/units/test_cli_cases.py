@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import shlex
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -123,6 +124,8 @@ def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTROAD_CONFIG", str(CONFIG))
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     monkeypatch.setattr(sys, "stdin", io.StringIO())
 
 
@@ -147,7 +150,8 @@ def test_every_command_has_its_cases() -> None:
 if __name__ == "__main__":
     import os
 
-    os.environ |= {"POSTROAD_CONFIG": str(CONFIG), "COLUMNS": "100", "TERM": "dumb"}
+    os.environ |= {"POSTROAD_CONFIG": str(CONFIG), "COLUMNS": "100", "TERM": "dumb", "TZ": "UTC"}
+    time.tzset()
     sys.stdin = io.StringIO()
     for file in FILES:
         file.write_text(play(file.read_text()))

@@ -13,8 +13,8 @@ import pytest
 from tests.units.test_cli_cases import Script, said
 
 from postroad import __version__
-from postroad.cli import configuration
-from postroad.cli.configuration import machine_name
+from postroad.cli import machine
+from postroad.cli.machine import machine_name
 
 HEAVY = {"rich", "cryptography", "dns", "apsw", "uvloop", "idna", "smtplib", "postroad.config.model"}
 """What a command imports when it needs it. (typer brings pydantic along.)"""
@@ -113,7 +113,7 @@ def test_a_dns_that_hangs_does_not_hang_the_command(monkeypatch: pytest.MonkeyPa
     import threading
 
     forever = threading.Event()
-    monkeypatch.setattr(configuration, "NAME_TIMEOUT", 0.01)
+    monkeypatch.setattr(machine, "NAME_TIMEOUT", 0.01)
     monkeypatch.setattr(socket, "gethostname", lambda: "relay")
     monkeypatch.setattr(socket, "getfqdn", lambda _: forever.wait(20))
     started = time.monotonic()

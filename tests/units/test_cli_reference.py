@@ -45,6 +45,8 @@ def test_it_lists_what_there_is_and_nothing_else() -> None:
         "postroad check",
         "postroad reload",
         "postroad send",
+        "postroad sendmail",
+        "postroad mailq",
         "postroad trace",
         "postroad completion",
         "postroad version",

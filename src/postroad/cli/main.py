@@ -10,13 +10,32 @@ Adding a command is a line here and a file beside it; then write the reference p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from postroad.cli import audit, check, config, destinations, queue, reload, send, serve, trace, version
+from postroad.cli import audit, check, config, destinations, mailq, queue, reload, send, sendmail, serve, trace, version
 from postroad.cli.complete import completion, prepare_completion
-from postroad.cli.house import House
+from postroad.cli.house import House, house_of
 from postroad.cli.output import write_error
+
+
+def _sendmail(
+    context: typer.Context,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OPTION]... RECIPIENT...", help="As of sendmail(8).", show_default=False),
+    ] = None,
+) -> None:
+    """Hand in a message from standard input, as sendmail(8) does; for cron, PHP and the like.
+
+    Options: -t recipients from the header; -f ADDRESS sender; -F NAME full name; -i or -oi a single dot does not end
+    the message; -N WHEN, -R full or hdrs, -V ID ask for reports (DSN); -v shows the dialogue; -bs speaks SMTP; -bp is
+    mailq; -q is queue flush; -C FILE or --config FILE; --no-tempfail exits with 69 where it would be 75. Other options
+    of other sendmails are taken and mean nothing. Exit status: sysexits(3), 75 when the relay is away.
+    """
+    raise typer.Exit(sendmail.sendmail(arguments or (), lambda words: run(house_of(context), words)))
+
 
 app = typer.Typer(
     name="postroad",
@@ -32,6 +51,8 @@ app.command()(check.check)
 app.add_typer(config.app, name="config")
 app.command()(reload.reload)
 app.command()(send.send)
+app.command("sendmail", context_settings={"ignore_unknown_options": True})(_sendmail)
+app.command()(mailq.mailq)
 app.add_typer(queue.app, name="queue")
 for _command in (
     destinations.suspend,
@@ -56,6 +77,8 @@ def postroad() -> None:
 def run(house: House, arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
     prepare_completion()
+    if arguments and arguments[0] == "sendmail" and "--help" not in arguments:  # typer would join and split its options
+        return sendmail.sendmail(arguments[1:], lambda words: run(house, words))
     try:
         app(list(arguments), prog_name="postroad", obj=house)
     except SystemExit as end:

@@ -76,7 +76,7 @@ class TableWriter:
         self._has_header = False
 
     def add(self, row: Sequence[str]) -> None:
-        self._rows.append([_printable(cell) for cell in row])
+        self._rows.append([printable(cell) for cell in row])
         if len(self._rows) >= PAGE_ROWS:
             self.flush()
 
@@ -145,9 +145,9 @@ def coloured(text: str, style: str) -> None:
         from rich.console import Console
         from rich.text import Text
 
-        Console(soft_wrap=True).print(Text(_printable(text), style=style))
+        Console(soft_wrap=True).print(Text(printable(text), style=style))
     else:
-        write_line(_printable(text))
+        write_line(printable(text))
 
 
 @contextmanager
@@ -215,6 +215,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return the text with every control character shown: what strangers sent must not steer a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -79,7 +79,7 @@ def list_(
 
     async def run() -> None:
         async with _opened(house, config) as steering:
-            await _write_list(house, _pages(steering, selection, limit), as_json=as_json)
+            await _write_list(house, pages(steering, selection, limit), as_json=as_json)
 
     asyncio.run(run())
 
@@ -270,7 +270,7 @@ _LIST_COLUMNS: Final = (
 )
 
 
-async def _pages(steering: Steering, selection: Selection, limit: int) -> AsyncIterator[tuple[MessageRow, ...]]:
+async def pages(steering: Steering, selection: Selection, limit: int) -> AsyncIterator[tuple[MessageRow, ...]]:
     """Yield the listing page by page; never more of it is in memory."""
     after: MessageId | None = None
     left = limit or sys.maxsize

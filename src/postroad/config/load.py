@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from postroad.config.addresses import parse_host_name
 from postroad.config.errors import KeyPath, Place, SettingError, SettingsError
+from postroad.config.find import SYSTEM_FILE, exists, find_file, unreadable
 from postroad.config.kinds import FROM_TOML, Finding
 from postroad.config.locate import locate
 from postroad.config.model import Settings
@@ -28,9 +29,6 @@ from postroad.config.review import review
 from postroad.config.tree import Node, build, join, label, nearest, plain, prune, take_out
 from postroad.config.wording import sentence
 
-ENVIRONMENT_KEY: Final = "POSTROAD_CONFIG"
-LOCAL_FILE: Final = "postroad.toml"
-SYSTEM_FILE: Final = Path("/etc/postroad/postroad.toml")
 SYSTEM_DATA: Final = "/var/lib/postroad"
 LOCAL_DATA: Final = "postroad-data"
 
@@ -102,39 +100,6 @@ def load_text(text: str, *, hostname: str = "relay.example.org", file: Path = Pa
     return _Loader(hostname).load(file, text)
 
 
-def find_file(path: Path | None, *, environment: Mapping[str, str], directory: Path, system_file: Path) -> Path | None:
-    """Return the absolute path of the configuration file, or None when there is none and none was named.
-
-    Raises:
-        SettingsError: one was named and is not there, or we may not look.
-    """
-    if path is not None:
-        return _named_file(directory / path, "The command line names it")
-    if named := environment.get(ENVIRONMENT_KEY):
-        return _named_file(directory / named, f"${ENVIRONMENT_KEY} names it")
-    for candidate in (directory / LOCAL_FILE, system_file):
-        if _exists(candidate):
-            return candidate.absolute()
-    return None
-
-
-def _named_file(file: Path, why: str) -> Path:
-    if not _exists(file):
-        raise SettingsError([SettingError(f"There is no such file. {why}.", place=Place(file.absolute()))])
-    return file.absolute()
-
-
-def _exists(file: Path) -> bool:
-    try:
-        return file.exists()
-    except OSError as error:
-        raise SettingsError([_unreadable(file, error)]) from error
-
-
-def _unreadable(file: Path, error: OSError) -> SettingError:
-    return SettingError(f"It cannot be read: {error.strerror}.", place=Place(file.absolute()))
-
-
 def _sandbox(hostname: str, directory: Path) -> Loaded:
     """Return the built-in settings. They work on every machine, whatever its name."""
     root = _without_places(build(tomllib.loads(SANDBOX), directory, {}))
@@ -188,7 +153,7 @@ class _Loader:
             text = _decoded(file.read_bytes()) if text is None else text
             return build(tomllib.loads(text), file, locate(text))
         except OSError as error:
-            self._problems.append(_unreadable(file, error))
+            self._problems.append(unreadable(file, error))
         except tomllib.TOMLDecodeError as error:
             self._problems.append(_syntax_error(file, str(error)))
         except UnicodeDecodeError as error:
@@ -217,7 +182,7 @@ class _Loader:
         pattern = str(file.parent / wanted.value)
         if glob.has_magic(wanted.value):
             return [Path(found) for found in sorted(glob.glob(pattern, recursive=True))]
-        if _exists(Path(pattern)):
+        if exists(Path(pattern)):
             return [Path(pattern)]
         self._problems.append(SettingError(f"There is no file {pattern}.", key="include", place=wanted.place))
         return []
