@@ -1,15 +1,16 @@
 """Takes facts and hands them on in batches: the Outlet face.
 
-Owns: when facts are handed on, and to whom. Does not own: what becomes of them (each subscriber: the log now, metrics
-and stored facts later). ``emit`` is on the hot path: it appends to a list, and one timer serves a whole batch.
+Owns: when facts are handed on, and to whom. Does not own: what becomes of them (each subscriber: the log, metrics,
+stored facts). ``emit`` is on the hot path: it appends to a list, and one timer serves a whole batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
+from postroad.core.faces import Outlet
 from postroad.core.facts import AnyFact
 
 FLUSH_AFTER: Final = 0.02
@@ -28,18 +29,30 @@ class Subscriber(Protocol):
         """No more come: finish what is under way, within a second or two. Never raises."""
 
 
+@runtime_checkable
+class TellingSubscriber(Protocol):
+    """A subscriber that has facts of its own to tell: how storing goes."""
+
+    def attach(self, outlet: Outlet) -> None:
+        """Emit them there."""
+
+
 class FactOutlet:
     """The Outlet of a process. All calls from the loop's thread."""
 
     def __init__(self, *subscribers: Subscriber) -> None:
         self._loop = asyncio.get_running_loop()
-        self._subscribers = list(subscribers)
+        self._subscribers: list[Subscriber] = []
         self._facts: list[AnyFact] = []
         self._timer: asyncio.TimerHandle | None = None
+        for subscriber in subscribers:
+            self.subscribe(subscriber)
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Add a subscriber from the next batch on; returns what takes it away again."""
         self._subscribers.append(subscriber)
+        if isinstance(subscriber, TellingSubscriber):
+            subscriber.attach(self)
         return lambda: self._subscribers.remove(subscriber)
 
     def emit(self, fact: AnyFact) -> None:
