@@ -16,6 +16,7 @@ from postroad.core.envelope import Envelope, Recipient
 from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState
 from postroad.service.threads import WorkerThreads
+from postroad.spool import store_read
 from postroad.spool.face import ContentDamaged, NewMessage, Ruling, Selection, SpoolRefused, Why
 from postroad.spool.ground import ShardSettings
 from postroad.spool.owner import ShardOwned
@@ -220,6 +221,35 @@ def test_old_mail_is_found_by_age(tmp_path: Path) -> None:
             assert len(found) == 1
             assert found[0].deliveries[0].due_at == NOW
             assert found[0].deliveries[0].attempts == 0
+
+    run(work())
+
+
+@pytest.mark.parametrize("looked_at", [1, 2, 3, 5])
+def test_a_look_that_ends_within_a_message_goes_on_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    monkeypatch.setattr(store_read, "LOOKED_AT", looked_at)
+
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            several = [message(shard, "h@held.example", "b@y.example", "c@z.example") for _ in range(4)]
+            for new in several:
+                await shard.put(new)
+            assert (await shard.hold(Selection(to="held.example"))).recipients == 4
+            for selection, wanted in ((Selection(), 3), (Selection(to="*"), 3), (Selection(to="z.example"), 1)):
+                page = await shard.list(selection, after=None, limit=9)
+                assert [len(one.deliveries) for one in page.messages] == [wanted] * 4
+            for selection in (Selection(to="*.example"), Selection(sender="a@x.example"), Selection(state="due")):
+                would = await shard.drop(selection, "x", dry_run=True)
+                assert (would.recipients, would.messages) == (8 if selection.state else 12, 4)
+            after, found = MessageId(0), []
+            while after is not None:
+                old, after = await shard.aged(after, MessageId(2**62), 2, unwarned=False)
+                found += old
+            assert [(one.id, [row.number for row in one.deliveries]) for one in found] == [
+                (new.id, [1, 2]) for new in several
+            ]
 
     run(work())
 

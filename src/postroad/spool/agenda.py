@@ -12,8 +12,9 @@ touched since the read that found it began.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
+from operator import attrgetter
 from typing import Final
 
 from postroad.core.envelope import Envelope
@@ -23,6 +24,7 @@ from postroad.spool.face import Delivery, DomainStats
 
 REPORTS_MAX: Final = 20_000
 """Messages with a report due that are held in memory. The rest is read when these are done."""
+FEW_ROWS: Final = 4_000
 _HEAP_SLACK: Final = 1_000
 
 _DUE: Final = DeliveryState.DUE
@@ -34,13 +36,15 @@ Key = tuple[int, int]
 class DomainQueue:
     """Counts of one recipient domain."""
 
-    __slots__ = ("bound", "claimed", "due", "held", "levels", "name", "paused_until", "reports")
+    __slots__ = ("bound", "claimed", "due", "held", "levels", "name", "paused_until", "reports", "waiting")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.due = 0
         self.held = 0
         self.reports = 0
+        self.waiting = 0
+        """All of these."""
         self.levels: dict[int, int] = {}
         """Rows DUE by priority."""
         self.claimed: set[Key] | None = None
@@ -53,9 +57,8 @@ class DomainQueue:
     def wakes_at(self) -> float:
         return self.bound if self.bound > self.paused_until else self.paused_until
 
-    @property
-    def waiting(self) -> int:
-        return self.due + self.held + self.reports
+
+_waiting: Final = attrgetter("waiting")
 
 
 class Claim:
@@ -164,6 +167,7 @@ class Agenda:
 
     def _count(self, queue: DomainQueue, state: int, priority: int, count: int) -> None:
         self.recipients += count
+        queue.waiting += count
         if state == _DUE:
             queue.due += count
             level = queue.levels.get(priority, 0) + count
@@ -210,6 +214,21 @@ class Agenda:
         """Return the priorities in use, most urgent first."""
         queue = self.domains.get(domain)
         return sorted(queue.levels, reverse=True) if queue else []
+
+    def claimed_keys(self, admits: Callable[[Delivery], bool]) -> list[Key]:
+        """Return claimed deliveries that pass, in order."""
+        claims = self.claims.values()
+        return sorted(
+            (claim.id, delivery.number)
+            for claim in claims
+            for delivery in (*claim.open.values(), *claim.closing.values())
+            if admits(delivery)
+        )
+
+    def is_few(self, domain: str) -> bool:
+        """True if so few wait for the domain that all of them are soon sorted."""
+        queue = self.domains.get(domain)
+        return queue is None or queue.waiting <= FEW_ROWS
 
     def claimed_of(self, domain: str) -> Sequence[Key]:
         queue = self.domains.get(domain)
@@ -331,6 +350,6 @@ class Agenda:
 
     def stats(self, limit: int) -> Iterator[DomainStats]:
         """Yield the domains with most waiting, most first."""
-        for queue in heapq.nlargest(limit, self.domains.values(), key=lambda queue: queue.waiting):
+        for queue in heapq.nlargest(limit, self.domains.values(), key=_waiting):
             next_due_at = queue.bound if queue.bound < inf else None
             yield DomainStats(queue.name, queue.due, queue.held, queue.reports, next_due_at)

@@ -8,14 +8,16 @@ the same, collecting orphaned content files. Blocking: runs in the writer's lane
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
 from postroad.core.faces import Disk
+from postroad.core.ids import parse_id
 from postroad.spool.errors import StoreDamaged, StoreTrouble, store_step
 from postroad.spool.rows import body_name
 from postroad.spool.store import Store, StoreOptions, database_files
-from postroad.spool.store_read import Totals
+from postroad.spool.store_read import LOOKED_AT, Totals
 
 BODIES: str = "bodies"
 
@@ -107,11 +109,22 @@ def collect_orphans(directory: str, disk: Disk, store: Store) -> int:
     with store_step():
         if damaged_beside(directory, disk):
             return 0
-        known = {body_name(message) for message in store.read.ids()}
-        orphans = [entry for entry in disk.list(f"{directory}/{BODIES}") if entry not in known]
-        for entry in orphans:
-            disk.unlink(f"{directory}/{BODIES}/{entry}")
-    return len(orphans)
+        entries, count = iter(disk.list(f"{directory}/{BODIES}")), 0
+        while names := list(islice(entries, LOOKED_AT)):  # not all ids at once: a queue may be long, and few are files
+            known = {body_name(message) for message in store.read.known([*filter(None, map(_named, names))])}
+            for entry in names:
+                if entry not in known:
+                    disk.unlink(f"{directory}/{BODIES}/{entry}")
+                    count += 1
+    return count
+
+
+def _named(name: str) -> int | None:
+    """Return the message that a content file is named after; None if it is not one."""
+    try:
+        return parse_id(name)
+    except ValueError:
+        return None
 
 
 def damaged_beside(directory: str, disk: Disk) -> list[str]:

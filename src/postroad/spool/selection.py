@@ -6,6 +6,7 @@ the two agree. Does not own: the grammar of patterns (config/patterns.py), SQL (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -40,13 +41,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Search:
-    """A selection made ready.
+    """A selection made ready. ``states``: those that can be meant at all, without a gap.
 
     Raises:
         ValueError: a pattern or state that does not exist; the text says what would be right.
     """
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: Selection, states: Sequence[DeliveryState] = tuple(DeliveryState)) -> None:
         if selection.state not in _STATES:
             raise ValueError(f'"{selection.state}" is not a state: it is one of due, deferred, held, report')
         self._to = parse_pattern(selection.to) if selection.to else _ANY
@@ -57,10 +58,17 @@ class Search:
             ids=tuple(sorted(set(selection.ids))) or None,
             domain=selection.domain or (None if self._to.subdomains else self._to.domain),
             ending=f".{self._to.domain}" if self._to.subdomains else None,
-            state_min=least,
-            state_max=greatest,
+            state_min=max(least, min(states)),
+            state_max=min(greatest, max(states)),
             attempts_min=attempts,
         )
+
+    @property
+    def is_exact(self) -> bool:
+        """True if ``filter`` says all that there is to say: ``matches`` is true of what passes it."""
+        if self._domain and self._to.domain is not None and not self._to.subdomains:
+            return False  # the filter has room for one of the two
+        return self._to.local_part is None and self._sender.is_any
 
     def matches(self, delivery: Delivery, envelope: Envelope) -> bool:
         """True if the delivery is meant, given that its row passed ``filter``."""

@@ -26,6 +26,12 @@ from postroad.spool.store_transfer import TransferReads
 
 _TIME_MAX: Final = 1e11
 """Seconds since the epoch: what is stored beyond is damage, and must not become an infinity in JSON."""
+LAST_ID: Final = 2**63 - 1
+LOOKED_AT: Final = 4_000
+"""Rows that one scan looks at, about 5 ms: while it reads, the WAL cannot be started anew."""
+
+Place = tuple[int, int]
+"""(message id, number)."""
 
 
 def _number(column: str) -> str:
@@ -67,16 +73,40 @@ _NEXT_DUE: Final = """
 SELECT min(due_at) FROM delivery INDEXED BY delivery_queue
 WHERE domain = ? AND state = 0 AND priority = ? AND due_at > ?
 """
+_IS_WANTED: Final = """
+(?4 IS NULL OR domain = ?4) AND (?5 IS NULL OR substr(domain, -length(?5)) = ?5)
+AND state BETWEEN ?6 AND ?7 AND attempts >= ?8 AND warned <= ?9
+"""
+_SCAN: Final = f"""
+SELECT json_group_array(json_array({_WAITING})) FROM (
+  SELECT * FROM (
+    SELECT * FROM delivery NOT INDEXED
+    WHERE (message_id, number) > (?1, ?2) AND message_id < ?3 ORDER BY message_id, number LIMIT ?11)
+  WHERE {_IS_WANTED} LIMIT ?10)
+"""
+_LOOKED_TO: Final = """
+SELECT message_id, number FROM delivery NOT INDEXED
+WHERE (message_id, number) > (?, ?) AND message_id < ? ORDER BY message_id, number LIMIT 1 OFFSET ?
+"""
 _SCAN_FORM: Final = f"""
 SELECT json_group_array(json_array({_WAITING})) FROM (
-  SELECT * FROM delivery NOT INDEXED
-  WHERE (message_id, number) > (?1, ?2) AND message_id < ?3 AND %s
-    AND (?4 IS NULL OR domain = ?4) AND (?5 IS NULL OR substr(domain, -length(?5)) = ?5)
-    AND state BETWEEN ?6 AND ?7 AND attempts >= ?8 AND warned <= ?9
+  SELECT * FROM delivery %s
+  WHERE (message_id, number) > (?1, ?2) AND message_id < ?3 AND {_IS_WANTED} AND %s
   ORDER BY message_id, number LIMIT ?10)
 """
-_SCAN: Final = _SCAN_FORM % "?11 IS NULL"
-_SCAN_IDS: Final = _SCAN_FORM % "message_id IN (SELECT value FROM json_each(?11))"
+_SCAN_IDS: Final = _SCAN_FORM % ("NOT INDEXED", "message_id IN (SELECT value FROM json_each(?11))")
+_SCAN_DOMAIN: Final = _SCAN_FORM % ("INDEXED BY delivery_queue", "domain = ?4 AND ?11 IS NULL")
+_COUNT: Final = f"""
+SELECT count(*), count(*) FILTER (WHERE is_free), count(DISTINCT message_id) FILTER (WHERE is_free) FROM (
+  SELECT message_id, (message_id, number) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(?10)) AS is_free
+  FROM delivery NOT INDEXED WHERE message_id > ?1 AND ?2 = 0 AND message_id <= ?3 AND {_IS_WANTED})
+"""
+_BOUND: Final = "SELECT message_id FROM delivery NOT INDEXED WHERE message_id > ? ORDER BY message_id LIMIT 1 OFFSET ?"
+_KNOWN: Final = """
+SELECT json_group_array(id) FROM (
+  SELECT id FROM message WHERE id IN (SELECT value FROM json_each(?1))
+  UNION SELECT message_id FROM damaged WHERE message_id IN (SELECT value FROM json_each(?1)))
+"""
 _OF_MESSAGE: Final = f"""
 SELECT json_group_array(json_array({_WAITING})) FROM (SELECT * FROM delivery WHERE message_id = ? ORDER BY number)
 """
@@ -107,6 +137,10 @@ DropColumns = tuple[int, str, str, str, float]
 _decode_drops: Final = msgspec.json.Decoder(list[DropColumns]).decode
 _decode_ids: Final = msgspec.json.Decoder(list[int]).decode
 _encode: Final = msgspec.json.Encoder().encode
+
+
+Scanned = tuple[list[WaitingRow], list[HeadRow], Place | None]
+"""Deliveries, their messages, and the place up to which was looked; None: to the end."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -179,17 +213,39 @@ class ReadStore:
 
     # --- by id: what is old, listings, bulk changes ---
 
-    def scan(
-        self, after: tuple[int, int], before: int, wanted: Filter, limit: int
-    ) -> tuple[list[WaitingRow], list[HeadRow]]:
-        """Return deliveries with after < (id, number) and id < before, in that order, and their messages."""
+    def scan(self, after: Place, before: int, wanted: Filter, limit: int, *, by_domain: bool = False) -> Scanned:
+        """Return deliveries with after < (id, number) and id < before, in that order, their messages, and where to
+        go on (None: that was all). Looks at LOOKED_AT rows at most.
+
+        ``by_domain``: by the index of domains, all rows of the filter's domain at once: where it has few.
+        """
         ids = None if wanted.ids is None else _text(wanted.ids)
-        bounds = (wanted.state_min, wanted.state_max, wanted.attempts_min, wanted.warned_max)
-        sql = _SCAN if ids is None else _SCAN_IDS
+        bindings = (*after, before, *_bound(wanted), limit)
         with store_step():
-            found = self._value(sql, (*after, before, wanted.domain, wanted.ending, *bounds, limit, ids))
-            rows = _decode_waiting(_json(found))
-            return rows, self._heads(rows)
+            if ids is not None or (by_domain and wanted.domain is not None):
+                found = self._value(_SCAN_DOMAIN if ids is None else _SCAN_IDS, (*bindings, ids))
+                rows = _decode_waiting(_json(found))
+                is_all = len(rows) < limit
+            else:
+                rows = _decode_waiting(_json(self._value(_SCAN, (*bindings, LOOKED_AT))))
+                is_all = False
+            if len(rows) == limit:
+                return rows, self._heads(rows), (rows[-1].message, rows[-1].number)
+            there = None if is_all else self._execute(_LOOKED_TO, (*after, before, LOOKED_AT - 1)).fetchone()
+            return rows, self._heads(rows), None if there is None else (int(there[0]), int(there[1]))
+
+    def bound(self, after: int, rows: int) -> int:
+        """Return the id up to which there are about so many rows; the largest there can be where there are not."""
+        with store_step():
+            found = self._value(_BOUND, (after, rows))
+        return found if isinstance(found, int) else LAST_ID
+
+    def count(self, after: int, up_to: int, wanted: Filter, claimed: Sequence[Place]) -> tuple[int, int, int]:
+        """Count deliveries with after < id <= up_to: all that pass, those not claimed, messages of the latter."""
+        with store_step():
+            row = self._execute(_COUNT, (after, 0, up_to, *_bound(wanted), _text(list(claimed)))).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1]), int(row[2])
 
     def drops(self, message: int, limit: int) -> list[DropColumns]:
         """Return the drop rows of a message, in their order: one pass over the table, which is kept for a month."""
@@ -203,6 +259,11 @@ class ReadStore:
         with store_step():
             octets = self._value(_CONTENT, (message,))
         return octets if isinstance(octets, bytes) else None
+
+    def known(self, messages: Sequence[int]) -> set[int]:
+        """Return those of the messages that are there, or were set aside: what may have a content file."""
+        with store_step():
+            return set(_decode_ids(_json(self._value(_KNOWN, (_text(list(messages)),)))))
 
     def ids(self) -> set[int]:
         """Return the ids of all messages, and of those set aside: what may have a content file."""
@@ -232,6 +293,11 @@ class ReadStore:
     def _heads(self, rows: Sequence[WaitingRow]) -> list[HeadRow]:
         ids = dict.fromkeys(row.message for row in rows)
         return _decode_heads(_json(self._value(_HEADS, (_text(list(ids)),)))) if ids else []
+
+
+def _bound(wanted: Filter) -> tuple[str | None, str | None, int, int, int, int]:
+    states = (wanted.state_min, wanted.state_max)
+    return (wanted.domain, wanted.ending, *states, wanted.attempts_min, wanted.warned_max)
 
 
 def _text(value: object) -> str:
