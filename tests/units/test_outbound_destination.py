@@ -9,7 +9,7 @@ from postroad.outbound.destination import IDLE_KEEP, Destination
 
 def destination() -> Destination:
     # What lanes wait for depends on none of the parts.
-    return Destination(None, None, None, None, None, lambda: 0.0)  # type: ignore[arg-type]
+    return Destination(None, None, None, None, None, None, lambda: 0.0)  # type: ignore[arg-type]
 
 
 def test_a_stop_ends_the_lanes_that_wait_and_those_that_would() -> None:

@@ -9,7 +9,7 @@ from postroad.core.address import parse_mailbox
 from postroad.core.envelope import LOCAL_CLIENT, Client
 from postroad.outbound.hops import Hop, ToHops, ToMaildir, ToNothing, ToRefusal
 from postroad.outbound.planner import AskMx
-from postroad.service.build_outbound import build_router, hop_names, ourselves
+from postroad.service.routes import build_router, hop_names, ourselves
 
 ALICE = parse_mailbox("alice@example.org")
 INSIDE, OUTSIDE = Client("10.0.0.1"), Client("192.0.2.1")

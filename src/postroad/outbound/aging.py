@@ -46,10 +46,14 @@ class Aging:
         reporter: Reporter,
         schedules: Iterable[Schedule],
     ) -> None:
+        self._reporter = reporter
+        self.switch(house, planner, settler, schedules)
+
+    def switch(self, house: OutboundHouse, planner: Planner, settler: Settler, schedules: Iterable[Schedule]) -> None:
+        """Go on by another configuration, from the next message on."""
         self._house = house
         self._planner = planner
         self._settler = settler
-        self._reporter = reporter
         schedules = list(schedules)
         self._expire_min = min(schedule.expire for schedule in schedules)
         warnings = [schedule.warn for schedule in schedules if schedule.warn is not None]

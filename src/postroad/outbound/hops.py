@@ -76,6 +76,13 @@ class ToRefusal(msgspec.Struct, frozen=True):
 Target = ToHops | ToMaildir | ToNothing | ToRefusal
 
 
+def hosts_of(target: Target) -> tuple[str, ...]:
+    """Return the names of a target's MX hosts: those whose addresses the plan has looked up."""
+    if not isinstance(target, ToHops):
+        return ()
+    return tuple(hop.host for hop in target.hops if hop.addresses)
+
+
 class DestinationLimits(msgspec.Struct, frozen=True):
     """What [[destination]] and [retry] say about one destination."""
 

@@ -32,6 +32,10 @@ class Connect(Protocol):
     ) -> Stream: ...
 
 
+ConnectUnix = Callable[[str, float], "Coroutine[object, object, Stream]"]
+"""Opens a stream to a Unix socket by its path, within so many seconds."""
+
+
 class OutboundHouse(msgspec.Struct):
     """The rest of the relay, as outbound sees it."""
 
@@ -46,7 +50,7 @@ class OutboundHouse(msgspec.Struct):
     hostname: str
     retry: Schedule
     connect: Connect
-    connect_unix: Callable[[str, float], Coroutine[object, object, Stream]]
+    connect_unix: ConnectUnix
     tls_context: Callable[[TlsPolicy], ssl.SSLContext]
     limits_for: Callable[[Target, str], DestinationLimits]
     """What [[destination]] says of a target and a recipient domain."""

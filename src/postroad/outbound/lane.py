@@ -29,14 +29,16 @@ from postroad.spool.face import ContentDamaged, ContentReader
 
 HOSTS_MAX: Final = 5
 """Hosts tried in one attempt. RFC 5321 section 5.1 wants at least two where there are as many."""
-LEASE_PAUSE: Final = 0.2
-"""Seconds until a connection is asked for again where other workers hold all of a destination's."""
 BROKEN_PAUSE: Final = 60.0
 """Seconds until a job is looked at again whose attempt met an error of ours."""
 
 
 class Lane:
-    """Works for one destination until there is nothing to do or no room for it."""
+    """Works for one destination until there is nothing to do or no room for it.
+
+    It begins with a lease for one connection, which ``Destination.lane_ended`` gives back, and with every job it has
+    that job's token: it never waits for leave.
+    """
 
     def __init__(self, house: OutboundHouse, scheduler: Scheduler, settler: Settler, destination: Destination) -> None:
         self._house = house
@@ -45,18 +47,16 @@ class Lane:
         self._destination = destination
         self._session: NextHopSession | None = None
         self._hop: Hop | None = None
-        self._connection_key = f"to:{destination.key}"
 
     async def run(self) -> None:
         """Work. Never raises for what a next hop does."""
         destination = self._destination
         try:
             while (job := destination.take() or await self._wait()) is not None:
-                destination.in_work += 1
                 try:
                     await self._work(job)
                 finally:
-                    destination.in_work -= 1
+                    destination.done()
                 if not destination.has_room_for_me():
                     return
         finally:
@@ -74,7 +74,6 @@ class Lane:
     async def _work(self, job: Job) -> None:
         """Attempt one job; whatever happens, its deliveries are settled or given back."""
         try:
-            await self._keep_rate()
             if isinstance(self._destination.target, ToHops):
                 await self._send(job, self._destination.target)
             else:
@@ -89,12 +88,6 @@ class Lane:
             asyncio.get_running_loop().call_exception_handler({"message": "an attempt broke", "exception": error})
             self._drop_session()
             self._scheduler.give_back(self._destination, [job], self._house.clock.now() + BROKEN_PAUSE)
-
-    async def _keep_rate(self) -> None:
-        rate = self._destination.limits.rate
-        if rate is not None:
-            while wait := await self._house.limits.take_tokens(self._connection_key, rate):
-                await asyncio.sleep(wait)
 
     # --- one attempt at the hosts of a destination ---
 
@@ -149,14 +142,7 @@ class Lane:
 
     async def _open(self, hop: Hop, dialogue: Dialogue) -> NextHopSession:
         await self._part()
-        most = self._destination.limits.connections
-        while not await self._house.limits.take_connection(self._connection_key, most):
-            await asyncio.sleep(LEASE_PAUSE)
-        try:
-            self._session = await open_connection(self._house, hop, self._destination.key, dialogue)
-        except BaseException:
-            self._house.limits.give_connection(self._connection_key)
-            raise
+        self._session = await open_connection(self._house, hop, self._destination.key, dialogue)
         self._hop = hop
         return self._session
 
@@ -211,14 +197,12 @@ class Lane:
         """Say QUIT and close, if there is a connection."""
         session, self._session, self._hop = self._session, None, None
         if session is not None:
-            self._house.limits.give_connection(self._connection_key)
             await session.quit()
 
     def _drop_session(self) -> None:
         """Close without a word: the connection cannot be used any more."""
         session, self._session, self._hop = self._session, None, None
         if session is not None:
-            self._house.limits.give_connection(self._connection_key)
             session.abort()
 
 

@@ -14,7 +14,6 @@ from typing import Final
 import msgspec
 
 from postroad.core import facts, reply
-from postroad.core.address import parse_mailbox
 from postroad.core.ids import MessageId
 from postroad.core.outcome import Deferred, Delivered, DeliveryState, Dropped, Failed
 from postroad.mail.dsn import RETURNED_MAX, Report, build_report
@@ -36,14 +35,16 @@ SLICE: Final = 100
 class Reporter:
     """Makes reports, one at a time."""
 
-    def __init__(self, house: OutboundHouse, settler: Settler, failed_bounces_to: str = "") -> None:
-        self._house = house
-        self._settler = settler
-        if failed_bounces_to:
-            settler.failed_bounces_to = parse_mailbox(failed_bounces_to)
+    def __init__(self, house: OutboundHouse, settler: Settler) -> None:
         self._due = asyncio.Event()
         self._due.set()
         self._broken: dict[MessageId, float] = {}
+        self.switch(house, settler)
+
+    def switch(self, house: OutboundHouse, settler: Settler) -> None:
+        """Go on by another configuration, from the next report on."""
+        self._house = house
+        self._settler = settler
         house.report_due = self._due.set
 
     async def run(self) -> None:

@@ -5,8 +5,8 @@ routes and times (policy), attempts (lane.py), what an outcome means (trouble.py
 
 Nobody may fill the memory alone: a destination gets at most a quarter of what is still free, so that however many slow
 ones there are, there is room for the others (the dynamic threshold of shared-memory switches).
-A destination that is down gives its jobs back and has its domains paused until its next probe: a dead domain
-with a million messages due costs a few hundred rows a probe.
+A destination that is down or suspended gives its jobs back and has its domains paused until its next probe, or the end
+of the suspension: a dead domain with a million messages due costs a few hundred rows a probe, a suspended one none.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from postroad.core.units import MIB
 from postroad.outbound.attempt import Attempt
 from postroad.outbound.control import DestinationState
 from postroad.outbound.destination import WAITING_LOW, WAITING_MAX, Destination
+from postroad.outbound.destinations import Destinations
 from postroad.outbound.hops import Target
 from postroad.outbound.house import OutboundHouse
 from postroad.outbound.job import Job
+from postroad.outbound.lookups import Lookup, Lookups
 from postroad.outbound.planner import Planner, Step
 from postroad.outbound.settle import Settler, is_report
+from postroad.outbound.stalled import Stalled
 from postroad.policy.route import RouteChoice
-from postroad.policy.window import Phase, Window
+from postroad.policy.steered import Steered, SuspensionRule
 from postroad.spool.face import Delivery, QueuedMessage, Ruling
 
 LOADED_MAX: Final = 20_000
@@ -38,21 +41,15 @@ CLAIM_MAX: Final = 200
 """Deliveries of one domain claimed at a time."""
 CONTENT_MAX: Final = 32 * MIB
 """Octets of content kept in memory for deliveries that wait; more is read back from the spool."""
-LANES_MAX: Final = 1_000
-"""Connections outward, in all."""
-LOOKUPS_MAX: Final = 100
-"""Domains being looked up at once; others wait in the spool."""
 RESUME_MAX: Final = 200
 """Paused domains looked at again when a destination wants work."""
 FULL_PAUSE: Final = 30.0
 """Seconds for which a domain is left alone when its destination is full; the destination ends that earlier."""
-DESTINATIONS_MAX: Final = 20_000
-"""Destinations remembered, about; those without work are forgotten first."""
 BROKEN_PAUSE: Final = 60.0
 """Seconds for which a domain is left alone whose mail met an error of ours."""
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at what is due, at most: asking is from memory, and rulings become due on their own."""
-_STATUS: Final = {Phase.OPEN: "open", Phase.DEAD: "down", Phase.PROBING: "probing"}
+FOR_EVER: Final = float("inf")
 
 
 class Scheduler:
@@ -62,15 +59,14 @@ class Scheduler:
         self._house = house
         self._planner = planner
         self._settler = settler
-        self.destinations: dict[str, Destination] = {}
-        self._domains_looked_up: dict[str, int] = {}
-        self._looking_up: dict[tuple[int | None, str], list[Job]] = {}
-        self._starving: dict[str, Destination] = {}
+        self.destinations = Destinations(self)
+        self._steered = Steered()
+        self._stalled = Stalled(house.spool)
+        self._lookups = Lookups()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self.loaded = 0
         self._content_held = 0
-        self.lanes = 0
         self._stopping = False
 
     # --- life ---
@@ -78,17 +74,13 @@ class Scheduler:
     def start(self) -> None:
         """Begin to move mail."""
         self._house.spool.on_kept(self.on_kept)
-        self._start_task(self._run())
+        self.run(self._run())
 
     async def drain(self, patience: float) -> None:
         """Let attempts under way finish within ``patience`` seconds; start no new ones."""
         self._stopping = True
         self._wake.set()
-        now = self.now()
-        for destination in self.destinations.values():
-            waiting, destination.waiting = list(destination.waiting), type(destination.waiting)()
-            self.give_back(destination, waiting, now)
-            destination.stop()
+        self._retire()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=patience)
         for task in list(self._tasks):
@@ -102,17 +94,45 @@ class Scheduler:
         Domains that were not asked for stay paused in the spool, so only theirs are probed.
         """
         now = self._house.time()
-        for destination in self.destinations.values():
+        for destination in self.destinations:
             destination.window.wake(now)
         self._wake.set()
+
+    def steer(self, steered: Steered) -> None:
+        """Take over what people say of destinations: at once for what waits, after the attempt for what is in hand."""
+        self._steered = steered
+        self._return(self.destinations.steer(steered, self._house, self._is_suspended))
+        if steered.suspends:
+            self._return(self._lookups.take_away(lambda domain: steered.suspension_of_domain(domain) is not None))
+        # What was paused for a rule that is over is woken; what is still suspended, or down, goes to sleep again.
+        self._stalled.wake_all()
+        self._wake.set()
+
+    def switch(self, house: OutboundHouse, planner: Planner, settler: Settler) -> None:
+        """Go on by another plan: what waits is planned anew, attempts in hand finish as they began."""
+        self._house, self._planner, self._settler = house, planner, settler
+        self._retire()
+        self._wake.set()
+
+    def _retire(self) -> None:
+        self._return(self.destinations.retire())
+        self._return(self._lookups.take_away(lambda _: True))
+        self._stalled.wake_all()
+
+    def _return(self, jobs: Sequence[Job]) -> None:
+        """Give jobs back; they are looked at again at once."""
+        for job in jobs:
+            self._house.spool.unclaim(job.id, job.numbers)
+            self._forget(job)
+
+    def _is_suspended(self, job: Job) -> bool:
+        of_domain = self._steered.suspension_of_domain
+        return any(of_domain(delivery.domain) is not None for delivery in job.deliveries)
 
     def now(self) -> float:
         return self._house.clock.now()
 
     def run(self, coroutine: Coroutine[object, object, None]) -> None:
-        self._start_task(coroutine)
-
-    def _start_task(self, coroutine: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -123,14 +143,10 @@ class Scheduler:
         while not self._stopping:
             self._wake.clear()
             try:
-                moved = await self._load_due()
+                woken = self._stalled.wake_some(self.now())
+                moved = await self._load_due() or woken
             except Exception as error:  # noqa: BLE001 - boundary: claims not handed on are freed by the next start
-                self._house.outlet.emit(
-                    facts.Trouble(at=self.now(), what="scheduler", why=f"{type(error).__name__}: {error}")
-                )
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "the scheduler broke", "exception": error}
-                )
+                self.broke("the scheduler broke", error)
                 moved = False
                 await asyncio.sleep(1.0)
             if not moved:
@@ -148,9 +164,11 @@ class Scheduler:
             return
 
     async def _load_due(self) -> bool:
-        """Claim what is due and has room; True if anything was claimed."""
-        spool, moved = self._house.spool, False
-        for domain in spool.due_domains(self.now(), RESUME_MAX):
+        """Claim what is due and has room; True if there may be more to look at."""
+        spool = self._house.spool
+        domains = spool.due_domains(self.now(), RESUME_MAX)
+        moved = len(domains) == RESUME_MAX
+        for domain in domains:
             room = self._room(domain)
             if room <= 0 or self._stopping:
                 continue
@@ -159,7 +177,7 @@ class Scheduler:
                 try:
                     self._take(message)
                 except Exception as error:  # noqa: BLE001 - boundary: one message that breaks us must not stop the others
-                    self._broke("a message could not be sorted", error)
+                    self.broke("a message could not be sorted", error)
                     spool.unclaim(message.id, [delivery.number for delivery in message.deliveries])
                     spool.pause(domain, self.now() + BROKEN_PAUSE)
         return moved
@@ -167,6 +185,10 @@ class Scheduler:
     def _room(self, domain: str) -> int:
         """Return how many deliveries of a domain may be claimed now; 0 leaves it paused."""
         now = self.now()
+        self._stalled.looked_at(domain)
+        if (rule := self._steered.suspension_of_domain(domain)) is not None:
+            self._suspended(domain, rule, now)
+            return 0
         free = LOADED_MAX - self.loaded
         if free < 4:
             self._house.spool.pause(domain, now + 1.0)
@@ -175,16 +197,16 @@ class Scheduler:
         destination = self._known_destination(domain)
         if destination is None:
             # While a domain is looked up, a few of its messages are enough: they tell when to come again if that fails.
-            if len(self._looking_up) >= LOOKUPS_MAX or domain in self._domains_looked_up:
+            if self._lookups.are_full or self._lookups.has_domain(domain):
                 self._house.spool.pause(domain, now + 1.0)
                 return 0
             return min(share, CLAIM_MAX)
         if until := destination.down_until(now):
-            self._house.spool.pause(domain, until)
+            self._stalled.pause(domain, until, now)
             return 0
         room = share - len(destination.waiting)
         if room <= 0 or (len(destination.waiting) > WAITING_LOW and destination.paused_domains):
-            self._house.spool.pause(domain, now + FULL_PAUSE)
+            self._stalled.pause(domain, now + FULL_PAUSE, now)
             destination.paused_domains.add(domain)
             return 0
         return room
@@ -193,6 +215,9 @@ class Scheduler:
         target = self._planner.known_by_domain(domain)
         return None if target is None else self.destinations.get(target.key)
 
+    def _suspended(self, domain: str, rule: SuspensionRule, now: float) -> None:
+        self._stalled.pause(domain, FOR_EVER if rule.until is None else rule.until, now)
+
     # --- from inbound, by way of the spool: what has just become durable ---
 
     def on_kept(self, message: QueuedMessage) -> bool:
@@ -200,12 +225,14 @@ class Scheduler:
         if self._stopping or LOADED_MAX - self.loaded < 4 * len(message.deliveries):
             return False
         share = min(WAITING_MAX, (LOADED_MAX - self.loaded) // 4)
-        now = self.now()
+        now, steered = self.now(), self._steered
         for delivery in message.deliveries:
+            if steered.suspends and steered.suspension_of_domain(delivery.domain) is not None:
+                return False
             choice, target = self._planner.known(message.envelope, delivery)
             if target is None:
-                waiting = self._looking_up.get((choice.index, delivery.domain))
-                if len(waiting) >= share if waiting is not None else len(self._looking_up) >= LOOKUPS_MAX:
+                waiting = self._lookups.waiting(choice, delivery.domain)
+                if waiting >= share if waiting is not None else self._lookups.are_full:
                     return False
             elif (destination := self.destinations.get(target.key)) is not None and (
                 destination.down_until(now) or len(destination.waiting) >= share
@@ -218,6 +245,8 @@ class Scheduler:
 
     def _take(self, message: QueuedMessage) -> None:
         """Sort the claimed deliveries of one message into jobs."""
+        if self._steered.suspends:
+            message = self._without_suspended(message)
         self.loaded += len(message.deliveries)
         if len(message.deliveries) == 1:
             delivery = message.deliveries[0]
@@ -237,6 +266,18 @@ class Scheduler:
             retry = self._planner.retry(choice, target, deliveries[0].domain)
             self._hand_on(Job(message, tuple(deliveries), retry), choice, target)
 
+    def _without_suspended(self, message: QueuedMessage) -> QueuedMessage:
+        """Give deliveries back that were suspended while they were being claimed."""
+        of_domain, now = self._steered.suspension_of_domain, self.now()
+        left = []
+        for delivery in message.deliveries:
+            if (rule := of_domain(delivery.domain)) is None:
+                left.append(delivery)
+            else:
+                self._house.spool.unclaim(message.id, [delivery.number])
+                self._suspended(delivery.domain, rule, now)
+        return msgspec.structs.replace(message, deliveries=tuple(left))
+
     def _hold_content(self, message: QueuedMessage, jobs: int) -> QueuedMessage:
         """Keep the content in memory for so many jobs if there is room; counted once a job."""
         if message.content is None:
@@ -250,96 +291,70 @@ class Scheduler:
         if target is not None:
             self.destination(target, job.deliveries[0].domain).put(job)
             return
-        domain = job.deliveries[0].domain
-        if (waiting := self._looking_up.get((choice.index, domain))) is not None:
-            waiting.append(job)
-            return
-        self._looking_up[choice.index, domain] = [job]
-        self._domains_looked_up[domain] = self._domains_looked_up.get(domain, 0) + 1
-        self._start_task(self._look_up(choice, domain))
+        lookup = self._lookups.add(choice, job.deliveries[0].domain, job)
+        if lookup is not None:
+            self.run(self._look_up(lookup, self._planner))
 
-    async def _look_up(self, choice: RouteChoice[Step], domain: str) -> None:
+    async def _look_up(self, lookup: Lookup, planner: Planner) -> None:
         """Find the hosts of a domain, then hand its jobs on, or settle them if there are none."""
         error: AttemptError | None = None
         target: Target | None = None
+        domain = lookup.domain
         try:
-            target = await self._planner.find(choice, domain)
+            target = await planner.find(lookup.choice, domain)
         except AttemptError as problem:
             error = problem
         except Exception as problem:  # noqa: BLE001 - boundary: an error of ours; the jobs go back, nothing is lost
-            self._broke("a lookup broke", problem)
-        finally:
-            jobs = self._looking_up.pop((choice.index, domain), [])
-            if not (left := self._domains_looked_up.pop(domain, 1) - 1) <= 0:
-                self._domains_looked_up[domain] = left
+            self.broke("a lookup broke", problem)
+        jobs = self._lookups.end(lookup)
+        if not jobs:
+            return  # taken away meanwhile: by a new plan, or a suspension
         now = self.now()
         for waiting in jobs:
             if error is not None:
                 self.settle_error(waiting, f"mx:{domain}", error)
             elif target is not None:
-                waiting.retry = self._planner.retry(choice, target, domain)
+                waiting.retry = planner.retry(lookup.choice, target, domain)
                 self.destination(target, domain).put(waiting)
             else:
                 self._unclaim(waiting, now + BROKEN_PAUSE)
         # Nothing is remembered of a failed lookup: without this the next few hundred would be asked for at once.
-        pause = jobs[0].retry.first if error is not None and jobs and not error.is_permanent else 0.0
-        self._house.spool.pause(domain, now + pause)
+        if error is not None and not error.is_permanent:
+            self._stalled.pause(domain, now + jobs[0].retry.first, now)
+        elif not self.is_blocked(target, now):
+            self._house.spool.pause(domain, now)
         self._wake.set()
+
+    def is_blocked(self, target: Target | None, now: float) -> bool:
+        """True if the destination of a target is down or suspended: its domains have been paused for that."""
+        destination = None if target is None else self.destinations.get(target.key)
+        return destination is not None and destination.down_until(now) > 0
 
     def _unclaim(self, job: Job, until: float) -> None:
         self._house.spool.unclaim(job.id, job.numbers)
         self._forget(job)
+        now = self.now()
         for delivery in job.deliveries:
-            self._house.spool.pause(delivery.domain, until)
+            self._stalled.pause(delivery.domain, until, now)
 
-    def _broke(self, what: str, error: Exception) -> None:
+    def broke(self, what: str, error: Exception) -> None:
         self._house.outlet.emit(facts.Trouble(at=self.now(), what="scheduler", why=f"{type(error).__name__}: {error}"))
         asyncio.get_running_loop().call_exception_handler({"message": what, "exception": error})
 
     def destination(self, target: Target, domain: str) -> Destination:
         """Return the destination of a target, made if need be."""
-        destination = self.destinations.get(target.key)
-        if destination is None:
-            limits = self._house.limits_for(target, domain)
-            self._forget_unused()
-            window = Window(limits.connections, first=limits.retry.first, longest=limits.retry.longest)
-            destination = Destination(target, limits, window, self, self._house.make_lane, self._house.time)
-            self.destinations[target.key] = destination
-        return destination
-
-    def _forget_unused(self) -> None:
-        """Forget what was learnt about destinations without work, the oldest first, where there are too many."""
-        if len(self.destinations) < DESTINATIONS_MAX:
-            return
-        for key in [key for key, one in self.destinations.items() if one.is_unused][: DESTINATIONS_MAX // 10]:
-            del self.destinations[key]
+        return self.destinations.of(target, domain, self._house, self._steered)
 
     def describe(self, domain: str) -> DestinationState | None:
         """Return what is known of the destination of a domain; None if nothing is. From memory."""
-        destination = self._known_destination(domain)
-        if destination is None:
-            return None
-        window = destination.window
-        status = _STATUS[window.phase(self._house.time())]
-        if status == "open" and window.why:
-            status = "slow"
-        return DestinationState(destination.key, status, window.why)
+        suspension = self._steered.suspension_of_domain(domain)
+        return self.destinations.describe(self._known_destination(domain), suspension)
 
     # --- what lanes and destinations tell us ---
 
     def learned(self, destination: Destination, attempt: Attempt) -> None:
         """Let the destination's window learn from an attempt; a destination found dead gives its jobs back."""
-        window, now = destination.window, self._house.time()
-        if why := attempt.trouble:
-            window.on_trouble(now, begun_at=attempt.begun_at, why=why, spread=self._house.dice.random())
-            if destination.down_until(self.now()):
-                destination.closed()
-        elif attempt.has_delivered:
-            window.on_success(now)
-            destination.start_lanes()
-        else:
-            window.on_answer(now)
-            destination.start_lanes()
+        self.destinations.learned(destination, attempt, self._house.dice)
 
     def lost(self, job: Job) -> None:
         """Forget a job whose message the spool has set aside, deliveries and all."""
@@ -348,23 +363,15 @@ class Scheduler:
     def may_start_lane(self, destination: Destination) -> bool:
         if self._stopping:
             return False
-        if self.lanes >= LANES_MAX:
-            self._starving[destination.key] = destination
-            for other in self.destinations.values():
-                if other.idle_lanes:
-                    other.let_idle_go(1)
-                    break
-            return False
-        self.lanes += 1
-        return True
+        return self.destinations.may_start_lane(destination)
 
     def lane_ended(self, destination: Destination) -> None:
-        self.lanes -= 1
-        if self._starving:
-            key = next(iter(self._starving))
-            self._starving.pop(key).start_lanes()
-        if destination.is_idle:
-            self.destinations.pop(destination.key, None)
+        self.destinations.lane_ended(destination)
+
+    def wanted(self, key: str) -> None:
+        """Another worker waits for a connection to the destination of that key."""
+        if (destination := self.destinations.get(key)) is not None:
+            destination.wanted()
 
     def wants_work(self, destination: Destination) -> None:
         now = self.now()

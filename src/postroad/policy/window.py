@@ -48,7 +48,7 @@ class Window:
         self._connections = max(connections, 1)
         self._first = min(first, longest, PROBE_FIRST)
         self._longest = longest
-        self._size = float(min(START, self._connections))
+        self._size = self._start
         self._growing = True  # no trouble yet: one more for each success
         self._closed_at = float("-inf")
         self._probe_at: float | None = None  # not None: dead
@@ -72,6 +72,10 @@ class Window:
                 return 0
 
     @property
+    def _start(self) -> float:
+        return float(min(START, self._connections))
+
+    @property
     def size(self) -> int:
         """Connections while open: 1 to the most there may be."""
         return min(max(int(self._size), 1), self._connections)
@@ -85,6 +89,11 @@ class Window:
     def why(self) -> str:
         """What closed the window last, for people; empty if nothing did, or it is long over."""
         return self._why
+
+    @property
+    def has_learned(self) -> bool:
+        """True if a new window in its place would do something else."""
+        return self._probe_at is not None or bool(self._why) or not self._growing or self._size != self._start
 
     def on_success(self, now: float) -> None:
         """A message, or a recipient of one, was taken."""
@@ -142,7 +151,7 @@ class Window:
     def _revive(self) -> None:
         self._probe_at = None
         self._gap = self._first
-        self._size = float(min(START, self._connections))
+        self._size = self._start
         self._growing = True
 
     def _wait(self, now: float, spread: float) -> float:

@@ -1,167 +1,113 @@
-"""From settings to outbound: routes with their steps, who we are, and the parts that move mail, tied together.
+"""From settings to outbound: the parts that move mail, tied together, steered and exchanged while they run.
 
-Owns: what [[route]], [next_hop.NAME], [names] and [dsn] mean to outbound; the order in which its parts start and
-stop. Does not own: limits of destinations (limits.py), choosing (policy/route.py), moving mail (outbound).
+Owns: the order in which its parts start and stop, what of them a new configuration replaces (``prepare`` and
+``switch``), suspensions and overrides in force (``steer``) and their end. Does not own: what routes mean (routes.py),
+limits of destinations (limits.py), choosing (policy/route.py), moving mail (outbound).
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-from collections.abc import Callable, Coroutine
-from functools import lru_cache
-from typing import Final, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Final, Protocol
 
-from postroad.config.addresses import TcpAddress, bracketed
+import msgspec
+
 from postroad.config.model import Settings
-from postroad.config.networks import NetworkSet
-from postroad.config.patterns import Pattern, PatternTable
-from postroad.config.routes import Route
-from postroad.config.via import Discard, Lmtp, LmtpUnix, Maildir, Mx, Reject, Smtp, Via
-from postroad.core.address import Path
+from postroad.core.address import Mailbox, parse_mailbox
+from postroad.core.faces import Clock, Dice, Disk, Limits, Outlet, Resolver, Threads
+from postroad.net.connect import connect, connect_unix
+from postroad.net.name_servers import NameServers
+from postroad.net.resolve import DnsResolver
+from postroad.net.tls import ClientTls
 from postroad.outbound.aging import Aging
 from postroad.outbound.control import DestinationState
 from postroad.outbound.destination import Destination
-from postroad.outbound.hops import Hop, TlsPolicy, ToHops, ToMaildir, ToNothing, ToRefusal
-from postroad.outbound.house import OutboundHouse
+from postroad.outbound.house import Connect, ConnectUnix, OutboundHouse
 from postroad.outbound.lane import Lane
-from postroad.outbound.planner import AskMx, Planner, Step
+from postroad.outbound.planner import Planner
 from postroad.outbound.report import Reporter
 from postroad.outbound.scheduler import Scheduler
 from postroad.outbound.settle import Settler
-from postroad.policy.hosts import Ourselves
-from postroad.policy.route import RouteChoice, Router, RouteRule
 from postroad.policy.schedule import Schedule
-from postroad.service.limits import schedule_of
+from postroad.policy.steered import OverrideRule, Steered, SuspensionRule
+from postroad.service.limits import DestinationRules, schedule_of
+from postroad.service.routes import build_router, hop_names, ourselves
+from postroad.spool.face import Spool
 
-DEFAULT_TLS: Final[TlsPolicy] = "opportunistic"
-
-
-# --- routes ---
-
-
-def build_router(settings: Settings) -> Router[Step]:
-    """Return what chooses routes; what matches none goes by MX."""
-    rules = [_rule_of(index, route, settings) for index, route in enumerate(settings.route)]
-    table = PatternTable(route.to for route in settings.route)
-    default = RouteChoice[Step](None, (AskMx(DEFAULT_TLS),), DEFAULT_TLS)
-    return Router(rules, table.candidates, default)
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks whether a suspension or override has ended."""
+RESOLVER_GRACE: Final = 600.0
+"""Seconds for which a resolver that a new configuration has replaced is kept for attempts that began before."""
+KEY_PREFIX: Final = "to:"
+"""What the keys of destinations begin with in Limits; others are of inbound."""
 
 
-def _rule_of(index: int, route: Route, settings: Settings) -> RouteRule[Step]:
-    retry = None if route.retry is None else schedule_of(settings.retry.changed(route.retry))
-    steps = tuple(step_of(via, index, route, settings) for via in route.via)
-    return RouteRule(
-        RouteChoice(index, steps, route.tls, retry),
-        to_has_local_part=any(pattern.local_part is not None for pattern in route.to),
-        sender=_sender_test(route.from_) if route.from_ else None,
-        client=_client_test(NetworkSet(route.client)) if route.client else None,
-    )
+class ClosableResolver(Resolver, Protocol):
+    """A resolver of ours."""
+
+    async def close(self) -> None:
+        """Give up what is under way."""
 
 
-def _sender_test(patterns: tuple[Pattern, ...]) -> Callable[[Path], bool]:
-    def admits(sender: Path) -> bool:
-        local_part, domain = ("", "") if sender is None else (sender.local_part, sender.ascii_domain)
-        return any(pattern.matches(local_part, domain) for pattern in patterns)
+class OutboundWorld(msgspec.Struct, kw_only=True):
+    """What outbound is built on: what no configuration changes."""
 
-    return admits
-
-
-def _client_test(networks: NetworkSet) -> Callable[[str], bool]:
-    @lru_cache(maxsize=4096)
-    def admits(address: str) -> bool:
-        return address not in ("unix", "local") and ipaddress.ip_address(address) in networks
-
-    return admits
-
-
-def step_of(via: Via, index: int, route: Route, settings: Settings) -> Step:
-    """Return what one ``via`` of the route number ``index`` (from 0) means."""
-    tls = cast(TlsPolicy, route.tls)  # "auto" and "dane" are refused with the settings, by name
-    match via:
-        case Mx():
-            return AskMx(tls)
-        case Smtp() | Lmtp():
-            return _hops_of(via, tls, settings)
-        case LmtpUnix(path):
-            return ToHops(f"lmtp:unix:{path}", (Hop("lmtp", path, 0, tls="off"),))
-        case Maildir(template):
-            return ToMaildir(f"maildir:{template}", template)
-        case Discard():
-            return ToNothing(f"discard:{index + 1}", f"route:{index + 1}")
-        case Reject(text):
-            return ToRefusal(f"reject:{index + 1}", text)
+    spool: Spool
+    clock: Clock
+    dice: Dice
+    outlet: Outlet
+    limits: Limits
+    disk: Disk
+    threads: Threads
+    time: Callable[[], float]
+    """The event loop's clock, for durations."""
+    connect: Connect = connect
+    connect_unix: ConnectUnix = connect_unix
+    make_resolver: Callable[[Settings], ClosableResolver] | None = None
+    """None: DNS by [dns]."""
 
 
-def _hops_of(via: Smtp | Lmtp, tls: TlsPolicy, settings: Settings) -> ToHops:
-    named = settings.next_hop[via.next_hop] if via.next_hop is not None else None
-    if named is not None and named.tls is not None:
-        tls = named.tls
-    hop = Hop(
-        "smtp" if isinstance(via, Smtp) else "lmtp",
-        via.host,
-        via.port,
-        tls=tls,
-        hello_name="" if named is None else named.helo,
-        source_ip="" if named is None or named.source_ip is None else str(named.source_ip),
-    )
-    return ToHops(hop_key(via, tls), (hop,))
+class PreparedOutbound(msgspec.Struct, kw_only=True):
+    """A plan made of settings: all that ``switch`` needs. Nothing of it is in force yet."""
 
-
-def hop_key(via: Smtp | Lmtp, tls: TlsPolicy) -> str:
-    """Name the destination of one next hop: what is told apart by name or TLS has connections of its own."""
-    key = f"{'smtp' if isinstance(via, Smtp) else 'lmtp'}:{bracketed(via.host)}:{via.port}"
-    if via.next_hop is not None:
-        key += f"#{via.next_hop}"
-    return key if tls == DEFAULT_TLS else f"{key}!{tls}"
-
-
-def hop_names(settings: Settings) -> dict[str, str]:
-    """Return the name of the [next_hop.NAME] behind each key of a destination that has one."""
-    names: dict[str, str] = {}
-    for index, route in enumerate(settings.route):
-        for via in route.via:
-            if isinstance(via, Smtp | Lmtp) and via.next_hop is not None:
-                step = step_of(via, index, route, settings)
-                assert isinstance(step, ToHops)
-                names[step.key] = via.next_hop.lower()
-    return names
-
-
-def ourselves(settings: Settings) -> Ourselves:
-    """Return by what a loop to this relay is recognised."""
-    names = {settings.hostname, *settings.names.other_hostnames}
-    addresses = {str(address) for address in settings.names.other_addresses}
-    for listener in settings.listener:
-        if isinstance(listener.address, TcpAddress):
-            address = ipaddress.ip_address(listener.address.host)
-            if not address.is_unspecified:
-                addresses.add(str(address))
-    return Ourselves(frozenset(name.lower() for name in names), frozenset(addresses))
-
-
-# --- the parts ---
+    settings: Settings
+    rules: DestinationRules
+    house: OutboundHouse
+    resolver: ClosableResolver
+    planner: Planner
+    settler: Settler
+    schedules: list[Schedule]
 
 
 class Outbound:
-    """The parts that move mail out, as one. Also what steering sees of them (``control.Destinations``)."""
+    """The parts that move mail out, as one. Also what steering sees of them (``control.Destinations``).
 
-    def __init__(self, settings: Settings, house: OutboundHouse, schedules: list[Schedule]) -> None:
-        self._house = house
-        self._planner = Planner(house, build_router(settings), ourselves(settings))
-        self._settler = Settler(house)
-        self._reporter = Reporter(house, self._settler, failed_bounces_to=settings.dsn.failed_bounces_to)
-        own = [schedule_of(settings.retry.changed(route.retry)) for route in settings.route if route.retry is not None]
-        self._aging = Aging(house, self._planner, self._settler, self._reporter, [*schedules, *own])
-        self._scheduler = Scheduler(house, self._planner, self._settler)
-        house.make_lane = self._make_lane
+    While it runs: ``steer`` with the whole set of rules whenever the records have changed, once before ``start``;
+    ``switch(prepare(settings))`` for a new configuration. At the end ``drain``, then ``close``.
+    """
+
+    def __init__(self, settings: Settings, world: OutboundWorld) -> None:
+        """Raises nothing but what ``prepare`` does."""
+        self._world = world
+        self._steered = Steered()
+        self._tls = ClientTls()
+        self._old_resolvers: dict[ClosableResolver, asyncio.Task[None]] = {}
+        self._now: PreparedOutbound | None = None
+        first = self._now = self.prepare(settings)
+        self._reporter = Reporter(first.house, first.settler)
+        self._aging = Aging(first.house, first.planner, first.settler, self._reporter, first.schedules)
+        self._scheduler = Scheduler(first.house, first.planner, first.settler)
         self._tasks: list[asyncio.Task[None]] = []
+        world.limits.on_wanted(self._on_wanted)
+
+    # --- life ---
 
     def start(self) -> None:
         """Begin to move mail."""
         self._scheduler.start()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._reporter.run()), loop.create_task(self._aging.run())]
+        self._tasks = [loop.create_task(work) for work in (self._reporter.run(), self._aging.run(), self._end_rules())]
 
     async def drain(self, patience: float) -> None:
         """Let what is under way finish within ``patience`` seconds, start nothing new."""
@@ -170,17 +116,137 @@ class Outbound:
         await self._scheduler.drain(patience)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def close(self) -> None:
+        """Close the resolvers. Whatever still looks up a name then finds out nothing."""
+        for task in self._old_resolvers.values():
+            task.cancel()
+        await asyncio.gather(self._plan.resolver.close(), *(old.close() for old in self._old_resolvers))
+
+    # --- what steering sees ---
+
     def wake(self) -> None:
         """Look at the queue now: deliveries have become due."""
         self._scheduler.wake()
 
     def describe(self, domain: str) -> DestinationState | None:
         """Return what is known of the destination of a domain; None if nothing is. From memory."""
-        target = self._planner.known_by_domain(domain)
-        found = None if target is None else self._scheduler.destinations.get(target.key)
-        if found is None:
-            return None
-        return DestinationState(found.key, found.window.phase(self._house.time()).value, found.window.why)
+        return self._scheduler.describe(domain)
 
-    def _make_lane(self, destination: Destination) -> Coroutine[object, object, None]:
-        return Lane(self._house, self._scheduler, self._settler, destination).run()
+    # --- suspensions and overrides ---
+
+    def steer(self, suspensions: Sequence[SuspensionRule], overrides: Sequence[OverrideRule]) -> None:
+        """Have these rules hold and no others, at once. They end by themselves at their ``until``."""
+        self._steer(Steered(suspensions, overrides).at(self._world.clock.now()))
+
+    def _steer(self, steered: Steered) -> None:
+        before, self._steered = self._steered, steered
+        plan = self._plan
+        plan.rules.steer(steered)
+        plan.house.domain_rule = plan.rules.domain_rule
+        if steered.singling != before.singling:
+            # Other domains have destinations of their own: other keys, so that all that waits is planned anew.
+            plan.planner = Planner(plan.house, build_router(plan.settings), ourselves(plan.settings))
+            self._take_over(plan)
+        self._scheduler.steer(steered)
+
+    async def _end_rules(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            now, ends_at = self._world.clock.now(), self._steered.ends_at
+            if ends_at is not None and ends_at <= now:
+                self._steer(self._steered.at(now))
+
+    def _on_wanted(self, key: str) -> None:
+        if key.startswith(KEY_PREFIX):
+            self._scheduler.wanted(key[len(KEY_PREFIX) :])
+
+    # --- another configuration ---
+
+    def prepare(self, settings: Settings) -> PreparedOutbound:
+        """Make all that a configuration means to outbound. Changes nothing; what cannot be done fails here.
+
+        Nothing has to be undone where it is not switched to.
+        """
+        world = self._world
+        rules = DestinationRules(settings, hop_names(settings), self._steered)
+        house = OutboundHouse(
+            spool=world.spool,
+            clock=world.clock,
+            dice=world.dice,
+            outlet=world.outlet,
+            resolver=(resolver := self._resolver_for(settings)),
+            limits=world.limits,
+            disk=world.disk,
+            threads=world.threads,
+            hostname=settings.hostname,
+            retry=schedule_of(settings.retry),
+            connect=world.connect,
+            connect_unix=world.connect_unix,
+            tls_context=self._tls.context,
+            limits_for=rules.limits_for,
+            domain_rule=rules.domain_rule,
+            time=world.time,
+        )
+        settler = Settler(house, reports_nobody_takes(settings))
+        own = [schedule_of(settings.retry.changed(route.retry)) for route in settings.route if route.retry is not None]
+        prepared = PreparedOutbound(
+            settings=settings,
+            rules=rules,
+            house=house,
+            resolver=resolver,
+            planner=Planner(house, build_router(settings), ourselves(settings)),
+            settler=settler,
+            schedules=[*rules.schedules, *own],
+        )
+        house.make_lane = lambda destination: self._make_lane(prepared, destination)
+        return prepared
+
+    def switch(self, prepared: PreparedOutbound) -> None:
+        """Go on by what was prepared. Cannot fail.
+
+        What waits in memory goes back to the spool and is planned anew; attempts in hand finish as they began, over
+        their connections, which end then. What was learnt of a destination stays where its key stays.
+        """
+        old = self._plan
+        prepared.rules.steer(self._steered)  # rules may have come or ended since it was prepared
+        prepared.house.domain_rule = prepared.rules.domain_rule
+        self._now = prepared
+        self._take_over(prepared)
+        self._scheduler.steer(self._steered)
+        if old.resolver is not prepared.resolver:
+            self._retire_resolver(old.resolver)
+
+    def _take_over(self, plan: PreparedOutbound) -> None:
+        self._reporter.switch(plan.house, plan.settler)
+        self._aging.switch(plan.house, plan.planner, plan.settler, plan.schedules)
+        self._scheduler.switch(plan.house, plan.planner, plan.settler)
+
+    @property
+    def _plan(self) -> PreparedOutbound:
+        assert self._now is not None
+        return self._now
+
+    def _resolver_for(self, settings: Settings) -> ClosableResolver:
+        if self._now is not None and self._now.settings.dns == settings.dns:
+            return self._now.resolver
+        world = self._world
+        if world.make_resolver is not None:
+            return world.make_resolver(settings)
+        servers = NameServers(settings.dns.servers, time=world.time)
+        return DnsResolver(servers, timeout=settings.dns.timeout, dice=world.dice, time=world.time)
+
+    def _retire_resolver(self, resolver: ClosableResolver) -> None:
+        async def close() -> None:
+            await asyncio.sleep(RESOLVER_GRACE)
+            await resolver.close()
+            del self._old_resolvers[resolver]
+
+        self._old_resolvers[resolver] = asyncio.get_running_loop().create_task(close())
+
+    def _make_lane(self, plan: PreparedOutbound, destination: Destination) -> Coroutine[object, object, None]:
+        return Lane(plan.house, self._scheduler, plan.settler, destination).run()
+
+
+def reports_nobody_takes(settings: Settings) -> Mailbox | None:
+    """Return who gets reports on messages of the null path; None: they are dropped, with a fact."""
+    return parse_mailbox(settings.dsn.failed_bounces_to) if settings.dsn.failed_bounces_to else None

@@ -28,21 +28,15 @@ from postroad.http.control_server import ControlServer
 from postroad.inbound.house import ListenerProfile
 from postroad.inbound.server import InboundServer
 from postroad.ledger.local import LocalLimits
-from postroad.net.connect import connect, connect_unix
 from postroad.net.listen import Listening, Serve
 from postroad.net.local import bind_private
-from postroad.net.name_servers import NameServers
-from postroad.net.resolve import DnsResolver
 from postroad.net.sockets import open_listening
-from postroad.net.tls import ClientTls
 from postroad.observe.log import Level, LogLines
 from postroad.observe.outlet import FactOutlet
 from postroad.observe.writer import LogWriter
 from postroad.outbound.control import About, Control
-from postroad.outbound.house import OutboundHouse
 from postroad.service.build_inbound import build_house, build_tls, profile_of, server_limits
-from postroad.service.build_outbound import Outbound, hop_names
-from postroad.service.limits import DestinationRules, schedule_of
+from postroad.service.build_outbound import Outbound, OutboundWorld
 from postroad.service.offline import SOCKET_NAME
 from postroad.service.shards import open_shard
 from postroad.service.start import StartFailed, make_data_dir, starting
@@ -170,30 +164,19 @@ class Worker:
         return lambda stream: self._inbound.serve(profile, stream)
 
     def _build_outbound(self, spool: Spool) -> Outbound:
-        settings = self._settings
-        rules = DestinationRules(settings, hop_names(settings))
-        servers = NameServers(settings.dns.servers, time=self._time)
-        resolver = DnsResolver(servers, timeout=settings.dns.timeout, dice=self._dice, time=self._time)
-        self._open.push_async_callback(resolver.close)
-        house = OutboundHouse(
+        world = OutboundWorld(
             spool=spool,
             clock=self._clock,
             dice=self._dice,
             outlet=self._outlet,
-            resolver=resolver,
             limits=self._limits,
             disk=self._disk,
             threads=self._threads,
-            hostname=settings.hostname,
-            retry=schedule_of(settings.retry),
-            connect=connect,
-            connect_unix=connect_unix,
-            tls_context=ClientTls().context,
-            limits_for=rules.limits_for,
-            domain_rule=rules.domain_rule,
             time=self._time,
         )
-        return Outbound(settings, house, rules.schedules)
+        outbound = Outbound(self._settings, world)
+        self._open.push_async_callback(outbound.close)
+        return outbound
 
     async def _start_control(self, spool: Spool, bound: socket) -> None:
         names = tuple(listening.name for listening in self._listening)

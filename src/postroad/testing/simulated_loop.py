@@ -48,3 +48,15 @@ def run_simulated(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end in simulated time. Raises RuntimeError where nothing could ever happen any more."""
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
         return runner.run(work)
+
+
+async def passes(seconds: float) -> None:
+    """Return when so much simulated time has passed. Not for a loop whose time is real: that would be sleeping."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+    passed: asyncio.Future[None] = loop.create_future()
+    timer = loop.call_later(seconds, passed.set_result, None)
+    try:
+        await passed
+    finally:
+        timer.cancel()
