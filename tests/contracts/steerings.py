@@ -109,4 +109,13 @@ async def _served(path: Path, count: int) -> AsyncIterator[Spools]:
         yield made
 
 
-KINDS = {"control": control, "fleet": fleet, "remote": remote, "remote fleet": remote_fleet}
+@asynccontextmanager
+async def api(path: Path) -> AsyncIterator[Spools]:
+    """What the command line has: HTTP to the front, which has a fleet."""
+    from tests.units.api_world import served  # it is built on this module
+
+    async with served(path, who="alice") as made:
+        yield made.front.spools
+
+
+KINDS = {"control": control, "fleet": fleet, "remote": remote, "remote fleet": remote_fleet, "api": api}

@@ -22,6 +22,8 @@ PrivateSocket = socket.socket
 """What bind_private returns, for those who only pass it on."""
 
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid
+_SO_PEERGROUPS: Final = 59
+_GROUPS_OCTETS: Final = 1024  # the most that getsockopt of Python takes: 256 groups
 _PROBE_TIMEOUT: Final = 1.0
 """Seconds to find out whether somebody still listens on a socket that is in our place."""
 
@@ -39,8 +41,8 @@ def reachable(path: Path) -> Iterator[str]:
         os.close(directory)
 
 
-def bind_private(path: Path) -> socket.socket:
-    """Bind a Unix socket that only its owner and root can connect to. It does not listen yet.
+def bind_private(path: Path, gid: int | None = None) -> socket.socket:
+    """Bind a Unix socket that only its owner and root can connect to, and a group if given. It does not listen yet.
 
     A stale socket file is replaced.
 
@@ -55,7 +57,9 @@ def bind_private(path: Path) -> socket.socket:
                     raise OSError(errno.EADDRINUSE, "another process listens on it", str(path))
                 os.unlink(name)
             bound.bind(name)
-            os.chmod(name, 0o600)  # before it listens: until then every connect is refused
+            if gid is not None:
+                os.chown(name, -1, gid)
+            os.chmod(name, 0o600 if gid is None else 0o660)  # before it listens: until then every connect is refused
     except BaseException:
         bound.close()
         raise
@@ -73,6 +77,21 @@ def is_answered(name: str) -> bool:
         except OSError:
             return True  # somebody is there, though busy or not for us
     return True
+
+
+def peer_groups(transport: BaseTransport) -> frozenset[int]:
+    """Return the group ids of the process at the other end of a Unix socket, as they were when it connected.
+
+    SO_PEERGROUPS of unix(7); of a process in more than 256 groups only its main group is known.
+    """
+    connected = transport.get_extra_info("socket")
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _, _, gid = _UCRED.unpack(credentials)
+    try:
+        octets = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_OCTETS)
+    except OSError:
+        octets = b""
+    return frozenset((gid, *struct.unpack(f"{len(octets) // 4}I", octets[: len(octets) // 4 * 4])))
 
 
 def peer_uid(transport: BaseTransport) -> int:

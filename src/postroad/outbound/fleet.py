@@ -88,7 +88,7 @@ class Fleet:
         asked = stats_limit(limit)
         answers = await self._ask(lambda part: part.stats(asked), STATS_TIMEOUT)
         self._need_one(answers)
-        return merge_stats(answers.given, self._away(answers), limit, self._named)
+        return merge_stats(answers.given, self._away(answers), limit, self.named)
 
     async def change(self, change: Change, selection: Selection, *, dry_run: bool = False) -> Changed:
         answers = await self._ask(lambda part: part.change(change, selection, dry_run=dry_run), None)
@@ -111,7 +111,7 @@ class Fleet:
     async def health(self) -> Health:
         answers = await self._ask(lambda part: part.health(), QUICK_TIMEOUT)
         self._need_one(answers)
-        return merge_healths(answers.given, self._away(answers), self._named)
+        return merge_healths(answers.given, self._away(answers), self.named)
 
     async def own_counters(self) -> tuple[Counter, ...]:
         answers = await self._ask(lambda part: part.own_counters(), QUICK_TIMEOUT)
@@ -160,12 +160,13 @@ class Fleet:
                 raise refused
         return answers
 
-    def _named(self, name: str) -> str:
+    def named(self, name: str) -> str:
+        """Return what sentences call a part: ``worker 1``."""
         return f"{self._kind} {name}".strip()
 
     def _away(self, answers: Answers[T]) -> tuple[str, ...]:
         """Return a sentence for each part that did not do it."""
-        return tuple(f"{self._named(name)}: {refused.text}" for name, refused in answers.refused.items())
+        return tuple(f"{self.named(name)}: {refused.text}" for name, refused in answers.refused.items())
 
     def _need_all(self, answers: Answers[T]) -> None:
         if answers.refused:

@@ -1,0 +1,274 @@
+"""The story of a message or an address, of all processes: what is stored, what the spool says besides, what comes.
+
+Owns: putting stored facts, durable drop rows and live facts together, without a gap and nothing twice. Does not own:
+reading what is stored (observe/stories.py), watching (fleet.py), how a story looks (cli).
+
+Following: the live facts are listened to first, then what is stored is read. A fact is written to disk up to a second
+after it happened, so what happened around the beginning is read once more a little later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final, Protocol
+
+import msgspec
+
+from postroad.core.address import AddressError, parse_mailbox
+from postroad.core.faces import Clock
+from postroad.core.facts import AnyFact, Dropped
+from postroad.core.ids import MessageId, parse_id
+from postroad.core.reply import Reply
+from postroad.outbound.steering import ControlRefused, DropRow, NotThere, Steering
+
+STORED_AFTER: Final = 2.0
+"""Seconds after which a fact is stored, with something to spare (observe writes them each second)."""
+OVERLAP: Final = 5.0
+"""Seconds before the beginning that are read once more."""
+SEEN_MAX: Final = 20_000
+"""Facts remembered so as not to be told twice; all of them are of the seconds around the beginning."""
+WAITING_MAX: Final = 4_096
+"""Live facts that wait while what is stored is read and told."""
+MESSAGES_MAX: Final = 10_000
+"""Messages of one address whose facts are told on."""
+DROP_MISSING_AFTER: Final = 60.0
+"""Seconds by which a story has gone on past a drop row when the fact of it is taken as lost."""
+
+_REPLY: Final = re.compile(r"(\d{3}) (?:\d\.(\d{1,3})\.(\d{1,3}) )?(.*)", re.DOTALL)
+
+
+class Stories(Protocol):
+    """Reads what is stored: observe/stories.py with its directory and threads filled in."""
+
+    def __call__(self, wanted: MessageId | str, *, since: float | None = None) -> AsyncIterator[AnyFact]:
+        """Yield stored facts about a message or an address, in the order of time; from ``since`` on, if given."""
+
+
+class About:
+    """Which facts are meant: those of one message, of an address and its messages, or all."""
+
+    def __init__(self, wanted: MessageId | str) -> None:
+        self._address = wanted.lower() if isinstance(wanted, str) else ""
+        self._messages: set[int] = set() if isinstance(wanted, str) else {wanted}
+        self._is_all = wanted == ""
+
+    def learn(self, fact: AnyFact) -> None:
+        """Hear that a fact is about what is meant: so is its message."""
+        message = getattr(fact, "message", None)
+        if self._address and message is not None and len(self._messages) < MESSAGES_MAX:
+            self._messages.add(message)
+
+    def means(self, fact: AnyFact) -> bool:
+        if self._is_all:
+            return True
+        if {getattr(fact, "message", None), getattr(fact, "report", None)} & self._messages:
+            return True
+        return bool(self._address) and self._address in _addresses(fact)
+
+
+def _addresses(fact: AnyFact) -> set[str]:
+    """Return the addresses that a fact names, in lower case."""
+    said = [getattr(fact, name, None) for name in ("sender", "recipient", "to")]
+    said += getattr(fact, "recipients", ()) if isinstance(getattr(fact, "recipients", None), tuple) else ()
+    return {one.lower() for one in said if isinstance(one, str) and one}
+
+
+class Tracing:
+    """Tells stories."""
+
+    def __init__(self, fleet: Steering, stories: Stories, clock: Clock) -> None:
+        self._fleet = fleet
+        self._stories = stories
+        self._clock = clock
+
+    async def trace(self, text: str, *, follow: bool) -> AsyncGenerator[AnyFact, None]:
+        """Yield what RelaySteering.trace says."""
+        wanted = parse_wanted(text)
+        if wanted == "" and not follow:
+            raise ControlRefused("Name a message by its id, or an address; or follow everything that happens.", 2)
+        source = self._follow(wanted) if follow else self._stored(wanted)
+        async with aclosing(source) as told:
+            async for fact in told:
+                yield fact
+
+    async def _stored(self, wanted: MessageId | str) -> AsyncGenerator[AnyFact, None]:
+        """Yield what is stored, with the drops that only the spool knows. Raises NotThere for an unknown message."""
+        drops: Sequence[DropRow] = () if isinstance(wanted, str) else await self._fleet.drops(wanted)
+        missing = {drop.number: drop for drop in drops}
+        told = False
+        async with _closing(self._stories(wanted)) as stored:
+            async for fact in stored:
+                told = True
+                if isinstance(fact, Dropped) and fact.message == wanted:
+                    missing.pop(fact.number, None)
+                for lost in _lost(missing, fact.at):
+                    yield _drop_fact(wanted, lost)
+                yield fact
+        for lost in _lost(missing, float("inf")):
+            told = True
+            yield _drop_fact(wanted, lost)
+        if not told and not isinstance(wanted, str):
+            await self._need_queued(wanted)
+
+    async def _need_queued(self, message: MessageId) -> None:
+        try:
+            await self._fleet.show(message)
+        except NotThere as error:
+            text = "Nothing is known of it: it is not in the queue, and no fact about it is stored (any more)."
+            raise NotThere(text) from error
+
+    async def _follow(self, wanted: MessageId | str) -> AsyncGenerator[AnyFact, None]:
+        about, seen, began = About(wanted), _Seen(), self._clock.now()
+        live = _Live(self._fleet, about)
+        try:
+            if wanted != "":
+                async with aclosing(self._before(wanted, about, seen, began)) as before:
+                    async for fact in before:
+                        yield fact
+            async for fact in live.facts():
+                if seen.is_new(fact):
+                    yield fact
+        finally:
+            await live.close()
+
+    async def _before(
+        self, wanted: MessageId | str, about: About, seen: _Seen, began: float
+    ) -> AsyncGenerator[AnyFact, None]:
+        """Yield what is stored, then what was stored a little later. All of it is remembered as told."""
+        try:
+            async with aclosing(self._stored(wanted)) as stored:
+                async for fact in stored:
+                    about.learn(fact)
+                    if fact.at >= began - OVERLAP:
+                        seen.is_new(fact)
+                    yield fact
+        except NotThere:
+            pass  # it may have come in this moment: its first fact is not stored yet
+        await asyncio.sleep(STORED_AFTER)
+        async with _closing(self._stories(wanted, since=began - OVERLAP)) as late:
+            async for fact in late:
+                about.learn(fact)
+                if seen.is_new(fact):
+                    yield fact
+
+
+class _Seen:
+    """Remembers the last facts that were told."""
+
+    def __init__(self) -> None:
+        self._facts: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+
+    def is_new(self, fact: AnyFact) -> bool:
+        """True the first time."""
+        key = msgspec.msgpack.encode(fact)
+        if key in self._facts:
+            return False
+        self._facts.add(key)
+        self._order.append(key)
+        if len(self._order) > SEEN_MAX:
+            self._facts.discard(self._order.popleft())
+        return True
+
+
+class _Live:
+    """Listens from the moment it is made, while its owner still reads what was."""
+
+    def __init__(self, fleet: Steering, about: About) -> None:
+        self._waiting: deque[AnyFact] = deque()
+        self._arrived = asyncio.Event()
+        self._is_behind = False
+        self._task = asyncio.create_task(self._listen(fleet, about))
+
+    async def _listen(self, fleet: Steering, about: About) -> None:
+        try:
+            async with aclosing(fleet.watch(None, everything=True)) as facts:
+                async for fact in facts:
+                    if not about.means(fact):
+                        continue
+                    about.learn(fact)
+                    if len(self._waiting) >= WAITING_MAX:
+                        self._is_behind = True
+                        return
+                    self._waiting.append(fact)
+                    self._arrived.set()
+        finally:
+            self._arrived.set()
+
+    async def facts(self) -> AsyncGenerator[AnyFact, None]:
+        """Yield what was heard, then what comes."""
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self._is_behind:
+                raise ControlRefused("You listen too slowly: what happened in between was not kept for you.")
+            if self._task.done():
+                await self._task  # raises why it ended
+                return
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _closing(facts: AsyncIterator[AnyFact]) -> AsyncIterator[AsyncIterator[AnyFact]]:
+    """Close what reads files as soon as nobody asks for more, where it can be closed."""
+    try:
+        yield facts
+    finally:
+        if isinstance(facts, AsyncGenerator):
+            await facts.aclose()
+
+
+def parse_wanted(text: str) -> MessageId | str:
+    """Return what a trace is about: an id, an address as it is written, or "" for everything.
+
+    Raises:
+        ControlRefused: neither.
+    """
+    if not text:
+        return ""
+    if "@" not in text:
+        try:
+            return MessageId(parse_id(text))
+        except ValueError:
+            raise ControlRefused(f'"{text[:60]}" is neither the id of a message nor an address.', 2) from None
+    try:
+        return str(parse_mailbox(text.removeprefix("<").removesuffix(">")))
+    except AddressError as error:
+        raise ControlRefused(f"{error}.", 2) from error
+
+
+def _lost(missing: dict[int, DropRow], now: float) -> Sequence[DropRow]:
+    """Take out and return the drops that a story at ``now`` has gone past, the oldest first."""
+    past = sorted((drop for drop in missing.values() if drop.at + DROP_MISSING_AFTER < now), key=lambda drop: drop.at)
+    for drop in past:
+        del missing[drop.number]
+    return past
+
+
+def _drop_fact(message: MessageId | str, drop: DropRow) -> Dropped:
+    assert not isinstance(message, str)
+    return Dropped(
+        at=drop.at,
+        message=message,
+        number=drop.number,
+        recipient=drop.recipient,
+        rule=drop.rule,
+        reply=_parse_reply(drop.reply),
+    )
+
+
+def _parse_reply(text: str) -> Reply | None:
+    """Return the reply that a row shows; None for none."""
+    if (match := _REPLY.fullmatch(text)) is None:
+        return None
+    detail = None if match[2] is None else (int(match[2]), int(match[3]))
+    return Reply(int(match[1]), detail, match[4].replace(" / ", "\n"))
