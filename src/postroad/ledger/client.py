@@ -240,6 +240,8 @@ class LedgerClient:
                 self._held.lent(key, count)
             case wire.LentTokens(key, seconds, tokens):
                 self._held.charge(key, seconds, tokens, self._time())
+            case wire.Charged(key, seconds, entries):
+                self._held.charged(key, seconds, entries, self._time())
             case wire.Settled():
                 self._held.settled()
             case wire.Changed(table):

@@ -15,11 +15,9 @@ from typing import Final
 from postroad.core.faces import Rate
 from postroad.ledger import wire
 from postroad.ledger.meter import Meters
-from postroad.ledger.rates import HELD_MAX
+from postroad.ledger.rates import HELD_MAX, USED_KEYS_MAX
 from postroad.ledger.shares import share_of
 
-USED_KEYS_MAX: Final = 10_000
-"""Meters announced to a new ledger, the last used first, about 150 octets each."""
 NO_SHARE_WAIT: Final = 1.0
 """Seconds until somebody asks again who has no share of a rate: until the ledger is back, that is."""
 
@@ -75,6 +73,10 @@ class Held:
     def charge(self, key: str, seconds: float, tokens: int, now: float) -> int:
         """Count tokens of our share that are granted to us or lent to others. Returns a number for ``refund``."""
         return self._meters.get(key, seconds, now).charge(tokens, now + HELD_MAX)
+
+    def charged(self, key: str, seconds: float, entries: list[tuple[int, int]], now: float) -> None:
+        """Count what an earlier process of this slot has used."""
+        self._meters.get(key, seconds, now).add(entries, 0, now, anew=False)
 
     def refund(self, key: str, number: int, tokens: int) -> None:
         """Take back what was charged and not used."""

@@ -15,8 +15,10 @@ from postroad.core.units import SECOND
 from postroad.ledger.leases import Tell
 from postroad.ledger.meter import Meter, Meters
 from postroad.ledger.shares import share_of
-from postroad.ledger.wire import LentTokens
+from postroad.ledger.wire import Charged, LentTokens
 
+USED_KEYS_MAX: Final = 10_000
+"""Meters announced to a new ledger, or told to a new worker, the last used first: about 150 octets each."""
 HELD_MAX: Final = 0.05 * SECOND
 """Seconds for which a worker may keep tokens before it uses them, or for which an answer may be under way: they are
 charged so much later than they are granted."""
@@ -72,6 +74,14 @@ class Rates:
     ) -> None:
         """Count what a worker says it has used; ``anew``: it is what we knew of it, and what came since."""
         self._meters.get(key, seconds, now).add(entries, slot, now, anew=anew)
+
+    def charged(self, slot: int) -> list[Charged]:
+        """Return what is charged to a worker's shares: what a new process of that slot must know."""
+        return [
+            Charged(key, meter.seconds, entries)
+            for key, meter in self._meters.latest(USED_KEYS_MAX)
+            if (entries := meter.entries(slot))
+        ]
 
     def __len__(self) -> int:
         return len(self._meters)

@@ -179,6 +179,9 @@ class LedgerServer:
         self._returning.pop(peer.slot, None)
         self._leases.replace(peer.slot, peer.take_holds(), now)
         is_known = self._incarnations.get(peer.slot) == peer.incarnation
+        if not is_known:  # before what it says itself: it is told what others have used before it
+            for charged in self._rates.charged(peer.slot):
+                peer.wire.say(charged)
         for used in peer.take_used():
             self._rates.announced(peer.slot, used.key, used.seconds, used.entries, now, anew=is_known)
         self._incarnations[peer.slot] = peer.incarnation

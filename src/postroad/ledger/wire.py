@@ -239,8 +239,17 @@ class Pong(Value, frozen=True, tag=12):
     """We are there."""
 
 
+class Charged(Value, frozen=True, tag=13):
+    """What an earlier process of your slot has used of its share: slots of a Meter and their tokens."""
+
+    key: str
+    seconds: float
+    entries: list[tuple[int, int]]
+
+
 Answer = (
-    Welcome | Settled | Taken | Granted | Done | Failed | Lent | LentTokens | Freed | Wanted | Changed | Pong
+    Welcome | Settled | Taken | Granted | Done | Failed
+    | Lent | LentTokens | Freed | Wanted | Changed | Pong | Charged
 )  # fmt: skip
 
 QUESTIONS: Final[msgspec.msgpack.Decoder[Any]] = msgspec.msgpack.Decoder(list[Question])
