@@ -10,8 +10,10 @@ from tests.units.ledger_world import LedgerWorld
 
 from postroad.core.faces import RecordRow
 from postroad.records.reader import SqliteReader
+from postroad.records.recovering import RecoveringRecords
 from postroad.records.store import SLICE, SqliteRecords
 from postroad.service.threads import WorkerThreads
+from postroad.testing.fake_outlet import FakeOutlet
 from postroad.testing.memory_records import MemoryRecords
 
 
@@ -39,6 +41,17 @@ async def in_file(path, clock):
 
 
 @asynccontextmanager
+async def in_recovering_file(path, clock):
+    threads = WorkerThreads()
+    records = await RecoveringRecords.open(str(path / "records.db"), threads, clock, FakeOutlet())
+    try:
+        yield records
+    finally:
+        await records.close()
+        threads.close()
+
+
+@asynccontextmanager
 async def by_the_ledger(path, clock):
     """What another process has: it reads the file and has the ledger write."""
     threads = WorkerThreads()
@@ -53,7 +66,9 @@ async def by_the_ledger(path, clock):
         threads.close()
 
 
-@pytest.fixture(params=[in_memory, in_file, by_the_ledger], ids=["memory", "file", "ledger"])
+@pytest.fixture(
+    params=[in_memory, in_file, in_recovering_file, by_the_ledger], ids=["memory", "file", "recovering", "ledger"]
+)
 def play(request, tmp_path):
     def player(script):
         clock = Clock()
