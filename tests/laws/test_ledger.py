@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.units.ledger_world import LedgerWorld
+from tests.units.ledger_world import LedgerWorld, passes, simulated
 
 from postroad.core.faces import Rate
 from postroad.testing.simulated_loop import run_simulated
@@ -32,12 +32,6 @@ comes = st.tuples(st.just("ledger comes"), workers_)
 phases = st.tuples(
     st.lists(takes | tokens, max_size=6), gives | passes | deaths, st.lists(takes | tokens | comes, max_size=3)
 )
-
-
-async def simulated(question, within=30.0):
-    async with asyncio.timeout(within):
-        while not question():
-            await asyncio.sleep(0.01)
 
 
 class Relay:
@@ -82,7 +76,7 @@ class Relay:
         self.world.clients.insert(worker, self.world.make_client(worker))
         if self.is_ledger_there:
             await simulated(lambda: self.world.clients[worker].is_there)
-            await asyncio.sleep(0.01)
+            await passes(0.01)
         else:
             self.excused |= MOST.keys()
             self.used.clear()
@@ -102,7 +96,7 @@ class Relay:
             case ("tokens", worker, key, count):
                 await self.tokens(worker, key, count)
             case ("pass", seconds):
-                await asyncio.sleep(seconds)
+                await passes(seconds)
             case ("worker dies", worker):
                 await self.kill_worker(worker % self.world.workers)
             case ("link breaks", worker):
@@ -135,7 +129,7 @@ def test_limits_hold_whoever_dies(phases):
                         relay.give(worker, key, MOST[key] * 3)
                 await simulated(lambda: not len(world.server._leases))
                 assert [client._held.connections for client in world.clients] == [{}] * 3
-                await asyncio.sleep(0.1)
+                await passes(0.1)
                 assert [client._blocks for client in world.clients] == [{}] * 3
 
     run_simulated(work())

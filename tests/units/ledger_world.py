@@ -6,6 +6,7 @@ Owns: their life. ``restart`` is what a supervisor does: another ledger on the s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.world.waiting import soon
@@ -16,6 +17,18 @@ from postroad.net.local import bind_private
 from postroad.testing.fake_clock import FakeClock
 from postroad.testing.fake_outlet import FakeOutlet
 from postroad.testing.memory_records import MemoryRecords
+
+
+async def passes(seconds: float) -> None:
+    """Let time pass, on a loop where it takes none (testing/simulated_loop.py)."""
+    await asyncio.sleep(seconds)
+
+
+async def simulated(question: Callable[[], object], within: float = 30.0) -> None:
+    """Return when the answer is true; also only on such a loop."""
+    async with asyncio.timeout(within):
+        while not question():
+            await asyncio.sleep(0.01)
 
 
 class LedgerWorld:

@@ -135,7 +135,7 @@ def test_connections_are_counted_over_the_death_of_a_ledger(play):
         await house.until_there()
         async with asyncio.timeout(RESTART_MAX):
             while not await two.take_connection("to:mx.example", 3):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
         assert not await one.take_connection("to:mx.example", 3)
 
     play(script)

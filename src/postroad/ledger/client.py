@@ -29,7 +29,9 @@ from postroad.ledger.remote_records import RecordsReader, RemoteRecords
 INBOUND: Final = "in:"
 """Keys of clients, who wait for our greeting; all others wait in the queue and can wait longer."""
 ANSWER_MAX: Final = 1 * SECOND
-"""Seconds that anybody waits for an answer, and a client for the ledger to be back."""
+"""Seconds that a client of ours waits for an answer, or for the ledger to be back."""
+OUTBOUND_MAX: Final = 2 * SECOND
+"""Seconds that a delivery waits for an answer: longer than a ledger that has just started takes to begin."""
 STRANGER_WAIT: Final = 3 * SECOND
 """Seconds after which a process that never heard the ledger takes its share all the same: mail must flow."""
 ASK_AGAIN: Final = 1 * SECOND
@@ -97,7 +99,7 @@ class LedgerClient:
             if self._link.is_there:
                 if self._is_refused(key, most):
                     return False
-                answer = await self._link.ask(lambda number: wire.Take(number, key, most), ANSWER_MAX)
+                answer = await self._link.ask(lambda number: wire.Take(number, key, most), patience_of(key))
                 if isinstance(answer, wire.Taken):
                     return answer.yes  # counted where it came in
                 if self._link.is_there:
@@ -164,12 +166,12 @@ class LedgerClient:
     async def _ask_tokens(self, key: str, rate: Rate, tokens: int, best: int) -> wire.Answer | None:
         if best == tokens:
             return await self._link.ask(
-                lambda number: wire.Tokens(number, key, rate.count, rate.seconds, tokens, best), ANSWER_MAX
+                lambda number: wire.Tokens(number, key, rate.count, rate.seconds, tokens, best), patience_of(key)
             )
         asking = self._asking[key] = asyncio.get_running_loop().create_future()
         try:
             return await self._link.ask(
-                lambda number: wire.Tokens(number, key, rate.count, rate.seconds, tokens, best), ANSWER_MAX
+                lambda number: wire.Tokens(number, key, rate.count, rate.seconds, tokens, best), patience_of(key)
             )
         finally:
             del self._asking[key]
@@ -274,3 +276,8 @@ class LedgerClient:
         loop = asyncio.get_running_loop()
         block = self._blocks[key] = Block(rate, left, answer.own, answer.number, own_number)
         block.timer = loop.call_later(HELD_MAX, self._return_block, key, block)
+
+
+def patience_of(key: str) -> float:
+    """Return how many seconds the answer to a question about such a key is waited for."""
+    return ANSWER_MAX if key.startswith(INBOUND) else OUTBOUND_MAX
