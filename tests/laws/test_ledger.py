@@ -26,11 +26,11 @@ workers_ = st.integers(0, 2)
 takes = st.tuples(st.just("take"), workers_, st.sampled_from(sorted(MOST)), st.integers(1, 5))
 tokens = st.tuples(st.just("tokens"), workers_, st.sampled_from(sorted(RATES)), st.integers(1, 12))
 gives = st.tuples(st.just("give"), workers_, st.sampled_from(sorted(MOST)), st.integers(1, 5))
-passes = st.tuples(st.just("pass"), st.sampled_from([0.001, 0.04, 0.06, 0.3, 0.9, 1.1, 3.5, 20.0]))
+times = st.tuples(st.just("pass"), st.sampled_from([0.001, 0.04, 0.06, 0.3, 0.9, 1.1, 3.5, 20.0]))
 deaths = st.tuples(st.sampled_from(["worker dies", "ledger dies", "ledger restarts", "link breaks"]), workers_)
 comes = st.tuples(st.just("ledger comes"), workers_)
 phases = st.tuples(
-    st.lists(takes | tokens, max_size=6), gives | passes | deaths, st.lists(takes | tokens | comes, max_size=3)
+    st.lists(takes | tokens, max_size=6), gives | times | deaths, st.lists(takes | tokens | comes, max_size=3)
 )
 
 
