@@ -63,6 +63,7 @@ class LedgerClient:
         self._link = Link(path, slot, workers, time, self)
         self.records = RemoteRecords(self._link, reader)
         self.marks = RemoteMarks(self._link, time)
+        self._is_missed = False  # and a fact has said so
         self._wanted: list[Callable[[str], None]] = []
         self._refused: OrderedDict[str, tuple[float, int]] = OrderedDict()  # until, of how many at most
         self._short: OrderedDict[str, tuple[float, int, Rate]] = OrderedDict()  # until, tokens, rate
@@ -219,10 +220,13 @@ class LedgerClient:
         for value in self._held.announcement():
             self._link.say(value)
         self.marks.announce()
-        self._outlet.emit(Trouble(at=self._clock.now(), what="ledger", why="the ledger answers", over=True))
+        if self._is_missed:
+            self._is_missed = False
+            self._outlet.emit(Trouble(at=self._clock.now(), what="ledger", why="the ledger answers", over=True))
         self.records.all_may_have_changed()
 
     def on_away(self, why: str) -> None:
+        self._is_missed = True
         self._outlet.emit(Trouble(at=self._clock.now(), what="ledger", why=why or "the ledger is away"))
 
     def on_answer(self, question: wire.Question, answer: wire.Answer, *, is_wanted: bool) -> None:
