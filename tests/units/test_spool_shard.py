@@ -22,6 +22,7 @@ from postroad.spool.ground import ShardSettings
 from postroad.spool.owner import ShardOwned
 from postroad.spool.real_disk import OsDisk
 from postroad.spool.shard import Shard
+from postroad.spool.writer import BATCH_PUTS
 from postroad.testing.fake_clock import FakeClock
 from postroad.testing.fake_outlet import FakeOutlet
 
@@ -108,6 +109,17 @@ def test_a_reopened_shard_holds_what_was_put_and_not_what_ended(tmp_path: Path) 
             (claimed,) = await shard.claim("y.example", NOW + 300, 10)
             assert (claimed.id, claimed.deliveries[0].attempts, claimed.envelope) == (kept.id, 1, kept.envelope)
             assert shard.new_id() > ended.id
+
+    run(work())
+
+
+@pytest.mark.parametrize("count", [BATCH_PUTS, BATCH_PUTS + 1, 2 * BATCH_PUTS - 1, 3 * BATCH_PUTS + 7])
+def test_more_puts_than_a_batch_holds_are_all_kept(tmp_path: Path, count: int) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(shard.put(message(shard)) for _ in range(count)))
+            assert shard.stats().messages == count
 
     run(work())
 

@@ -139,10 +139,9 @@ class Writer:
     def _take(self) -> Batch:
         batch = Batch()
         octets = 0
+        if len(self._puts) <= BATCH_PUTS and self._octets <= BATCH_OCTETS:
+            batch.puts, self._puts, self._octets = self._puts, [], 0
         while self._puts and len(batch.puts) < BATCH_PUTS and octets < BATCH_OCTETS:
-            if len(self._puts) <= BATCH_PUTS and self._octets <= BATCH_OCTETS:
-                batch.puts, self._puts, self._octets = self._puts, [], 0
-                break
             entry = self._puts.pop(0)
             batch.puts.append(entry)
             octets += entry.octets
