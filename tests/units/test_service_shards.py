@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -109,3 +115,61 @@ def test_what_is_left_of_a_removal_is_removed(tmp_path: Path) -> None:
         assert shard_numbers(tmp_path) == [0]
 
     run(work())
+
+
+KILLS = 8
+MESSAGES = 3_000
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_adoption_killed_again_and_again_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    ids = set(asyncio.run(fill(tmp_path, 3, MESSAGES)))
+    ids.add(asyncio.run(one_large(tmp_path)))
+    kills = 0
+    for number in range(1, 100):
+        done = adopted_or_killed(tmp_path, 0.02 * number if kills < KILLS else 60.0)
+        if done:
+            break
+        kills += 1
+        asyncio.run(counted(tmp_path, ids))
+    assert kills >= KILLS // 2
+    assert shard_numbers(tmp_path) == [1]
+    asyncio.run(counted(tmp_path, ids))
+    assert rows(tmp_path, 1, "SELECT * FROM arrived") == []
+    assert len(list((tmp_path / "shard-1" / "bodies").iterdir())) == 1
+
+
+async def one_large(place: Path) -> int:
+    async with opened(place, 3) as shard:
+        return await large(shard)
+
+
+async def counted(place: Path, ids: set[int]) -> None:
+    """Each message is in one of the shards, or, where the kill fell between the two, in both, noted as arrived."""
+    held: dict[int, list[int]] = {}
+    for number in shard_numbers(place):
+        async with opened(place, number) as shard:
+            held[number] = [one.id for one in await every(shard)]
+            assert len(held[number]) == len(set(held[number])) == shard.stats().messages
+    source, target = set(held.get(3, ())), set(held.get(1, ()))
+    assert source | target == ids
+    if both := source & target:
+        assert both <= {row[0] for row in rows(place, 1, "SELECT message_id FROM arrived")}
+
+
+def adopted_or_killed(place: Path, seconds: float) -> bool:
+    """Run an adoption for so long at most, from when it has begun, then kill it; True if it was done before."""
+    command = [sys.executable, "-m", "tests.units.adopting", str(place), "3", "1"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        deadline = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            return False
+        assert process.returncode == 0
+        return True
