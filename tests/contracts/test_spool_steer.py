@@ -179,3 +179,18 @@ def test_what_was_dropped_leaves_rows(play):
         assert {one.message for one in drops} == {message}
 
     play(script)
+
+
+def test_the_oldest_mail_of_each_domain(play):
+    async def script(spool):
+        first = await kept(spool, "b@y.example", "c@z.example", "d@y.example")
+        second = await kept(spool, "e@z.example", "f@w.example")
+        found = await spool.oldest(["y.example", "z.example", "w.example", "", "none.example"])
+        assert {domain: named([one]) for domain, one in found.items()} == {
+            "y.example": [(first, [0, 2])],
+            "z.example": [(first, [1])],
+            "w.example": [(second, [1])],
+        }
+        assert await spool.oldest([]) == {}
+
+    play(script)

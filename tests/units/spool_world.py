@@ -72,6 +72,10 @@ class ListSpool:
         )
         return Page(shown, shown[-1].id if len(found) > limit else None)
 
+    async def oldest(self, domains: Sequence[str]) -> dict[str, QueuedMessage]:
+        pages = {domain: await self.list(Selection(domain=domain), after=None, limit=1) for domain in domains if domain}
+        return {domain: page.messages[0] for domain, page in pages.items() if page.messages}
+
     async def show(self, message: MessageId) -> QueuedMessage | None:
         return next((one for one in self.messages if one.id == message), None)
 

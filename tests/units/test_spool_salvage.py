@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.units.test_spool_shard import NOW, content_of, message, opened
+from tests.units.test_spool_transfer import LARGE, large
+from tests.units.test_spool_transfer import opened as opened_number
 
 from postroad.config.load import load_text
 from postroad.core import outcome, reply
@@ -15,12 +18,15 @@ from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState
 from postroad.outbound.steering import ControlRefused
 from postroad.service.offline import salvage_queue
+from postroad.service.shards import adopt
+from postroad.service.threads import WorkerThreads
 from postroad.spool.errors import StoreDamaged
 from postroad.spool.face import NewMessage, Ruling, Selection
 from postroad.spool.rows import body_name
 from postroad.spool.salvage import FAILURES_MAX, Salvaged, find_ids
 from postroad.spool.store import PAGE_SIZE
 from postroad.testing.fake_clock import FakeClock
+from postroad.testing.fake_outlet import FakeOutlet
 
 MESSAGES = 300
 DONE = outcome.Delivered(reply.OK)
@@ -207,3 +213,31 @@ def test_ids_between_damaged_ranges_are_found(damaged: tuple[range, ...]) -> Non
     source = Patchy(*damaged)
     assert find_ids(source, "message") == source.whole()  # type: ignore[arg-type]
     assert source.reads <= 2 * FAILURES_MAX
+
+
+def test_a_salvage_looks_into_every_shard_and_finds_contents_that_an_adoption_put_aside(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened_number(tmp_path, 3) as shard:
+            moved, ended, content = message(shard), message(shard), await large(shard)
+            await shard.put(moved)
+            await shard.put(ended)
+        damaged = tmp_path / "shard-3.damaged-7"
+        shutil.copytree(tmp_path / "shard-3", damaged, ignore=lambda *_: ["bodies", "owner.lock"])
+        async with opened_number(tmp_path, 3) as shard:
+            await shard.drop(Selection(ids=(content, ended.id)), "test")  # as if they were in the damaged one alone
+        (tmp_path / "shard-3" / "bodies" / body_name(content)).write_bytes(LARGE)
+        threads, settings = WorkerThreads(), load_text(f'data_dir = "{tmp_path}"\n[spool]\nmin_free = "0B"\n').settings
+        async with opened_number(tmp_path, 1) as shard:
+            parts = {"clock": FakeClock(NOW), "outlet": FakeOutlet(), "threads": threads}
+            assert await adopt(3, shard, settings=settings, **parts) == 1
+        threads.close()
+        assert [path.name for path in (damaged / "bodies").iterdir()] == [body_name(content)]
+        async with opened_number(tmp_path, 0) as shard:
+            await shard.put(message(shard))
+        assert run_salvage(tmp_path, damaged) == Salvaged(salvaged=2, already_there=1)
+        async with opened_number(tmp_path, 0) as shard:
+            assert shard.stats().messages == 3
+            assert await content_of(shard, content) == LARGE
+        assert run_salvage(tmp_path, damaged) == Salvaged(already_there=3)
+
+    asyncio.run(work())

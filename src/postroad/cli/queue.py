@@ -137,7 +137,7 @@ def salvage(
     context: typer.Context,
     directory: Annotated[
         Path,
-        typer.Argument(metavar="DIRECTORY", help="Where it was moved to: shard-0.damaged-TIME.", show_default=False),
+        typer.Argument(metavar="DIRECTORY", help="Where it was moved to: shard-N.damaged-TIME.", show_default=False),
     ],
     as_json: Json = False,
     config: ConfigFile = None,

@@ -49,7 +49,7 @@ from postroad.spool.face import Changed, DomainStats, QueuedMessage, Selection, 
 IDS_MAX: Final = 10_000
 """Ids in one selection."""
 OLDEST_SECONDS: Final = 2.0
-"""How long ``stats`` looks for the oldest mail of each domain, seconds; domains not reached by then say none."""
+"""How long ``stats`` looks for the oldest mail of each domain, seconds; if that was not enough, all say none."""
 SELECTION_SHOWN_MAX: Final = 300
 """Characters of a selection in a fact."""
 
@@ -251,12 +251,7 @@ class Control:
         oldest: dict[str, QueuedMessage] = {}
         with suppress(TimeoutError):
             async with asyncio.timeout(OLDEST_SECONDS):
-                for row in stats:
-                    if not row.domain:  # a bare Postmaster's: the selection would mean any domain
-                        continue
-                    page = await self._spool.list(Selection(domain=row.domain), after=None, limit=1)
-                    if page.messages:
-                        oldest[row.domain] = page.messages[0]
+                oldest = await self._spool.oldest([row.domain for row in stats])
         return tuple(
             destination_row(row, oldest.get(row.domain), self._destinations.describe(row.domain)) for row in stats
         )

@@ -27,6 +27,7 @@ from postroad.net.resolve import DnsResolver
 from postroad.observe.log import Level, LogLines
 from postroad.outbound.control import NO_DESTINATIONS, About, Control
 from postroad.outbound.steering import ControlRefused, NoRelay, Steering
+from postroad.service.shards import number_of_damaged, shard_directory, shard_numbers
 from postroad.service.system_dice import SystemDice
 from postroad.spool.errors import StoreTooNew, StoreTrouble
 from postroad.spool.face import Spool
@@ -89,12 +90,17 @@ def salvage_queue(settings: Settings, clock: Clock, damaged: Path) -> Salvaged:
     Raises:
         ControlRefused: it cannot be done; the text says why, and what to do.
     """
-    damaged, shard = damaged.absolute(), settings.data_dir / "shard-0"
+    damaged = damaged.absolute()
     with _as_owner(settings.data_dir):
-        if not (damaged / DATABASE_NAME).is_file() or damaged.resolve() == shard.resolve():
+        shards = {number: shard_directory(settings.data_dir, number) for number in shard_numbers(settings.data_dir)}
+        is_shard = damaged.resolve() in {shard.resolve() for shard in shards.values()}
+        if is_shard or not (damaged / DATABASE_NAME).is_file():
             raise ControlRefused(f"{damaged} is not a directory with a database that was set aside.")
+        own = number_of_damaged(damaged.name)
+        into = shards.pop(own if own in shards else min(shards, default=0), shard_directory(settings.data_dir, 0))
         try:
-            return salvage(str(damaged), str(shard), OsDisk(), clock.now())
+            others = [str(shard) for shard in shards.values()]
+            return salvage(str(damaged), str(into), OsDisk(), clock.now(), others=others)
         except ShardOwned as owned:
             raise ControlRefused(f"A relay holds the queue: stop it first ({owned}).") from owned
         except (OSError, StoreTrouble, StoreTooNew) as error:

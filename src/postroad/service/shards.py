@@ -51,6 +51,12 @@ def shard_numbers(data_dir: Path) -> list[int]:
     return sorted(number for number in numbers if number < SHARDS_MAX)
 
 
+def number_of_damaged(name: str) -> int | None:
+    """Return the number of the shard whose database was set aside under that name; None if it is no such name."""
+    found = _NAME.match(name)
+    return int(found[1]) if found and name[found.end() :].startswith(".damaged-") else None
+
+
 @asynccontextmanager
 async def open_shard(
     settings: Settings, clock: Clock, outlet: Outlet, threads: WorkerThreads | None = None, *, number: int = 0

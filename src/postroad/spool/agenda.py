@@ -348,8 +348,13 @@ class Agenda:
 
     # --- for people ---
 
-    def stats(self, limit: int) -> Iterator[DomainStats]:
-        """Yield the domains with most waiting, most first."""
-        for queue in heapq.nlargest(limit, self.domains.values(), key=_waiting):
-            next_due_at = queue.bound if queue.bound < inf else None
-            yield DomainStats(queue.name, queue.due, queue.held, queue.reports, next_due_at)
+    def largest(self, limit: int) -> list[str]:
+        """Return the domains with most waiting, most first. Looks at all of them: 6 ms for 50,000."""
+        return [queue.name for queue in heapq.nlargest(limit, self.domains.values(), key=_waiting)]
+
+    def stats(self, domains: Iterable[str]) -> Iterator[DomainStats]:
+        """Yield the counts of those of the domains that have any."""
+        for name in domains:
+            if (queue := self.domains.get(name)) is not None:
+                next_due_at = queue.bound if queue.bound < inf else None
+                yield DomainStats(queue.name, queue.due, queue.held, queue.reports, next_due_at)

@@ -10,7 +10,8 @@ testing/memory_spool.py; both pass tests/contracts/test_spool.py.
 
 A message has recipients numbered by their place in its envelope; each recipient in the
 queue is one *delivery* (message id, number), in a DeliveryState. A delivery that has ended has no
-row. A message whose last delivery has ended is removed with its content.
+row. A message whose last delivery has ended is removed with its content. A message may move to another
+shard (transfer.py), under the same id and with all its states: it is durable there before it is removed here.
 """
 
 from __future__ import annotations
@@ -321,6 +322,9 @@ class Spool(Protocol):
         """End deliveries as failed: a report becomes due where one is wanted, else a drop row."""
 
     def stats(self) -> SpoolStats: ...
+
+    async def oldest(self, domains: Sequence[str]) -> dict[str, QueuedMessage]:
+        """Return the oldest message of each domain, with those of its deliveries that go there; none: not in it."""
 
     def domain_stats(self, limit: int) -> Sequence[DomainStats]:
         """Return the domains with most waiting, most first. From memory."""

@@ -1,7 +1,7 @@
 """Gets out of a damaged database what can be read, into the shard that took its place.
 
 Owns: which messages can be found, what counts as readable, putting each once. Works on a copy; what was set aside is
-never touched. Blocking, and only while no relay runs: the shard's lock is taken. Does not own: SQL (store_*.py).
+never touched. Blocking, and only while no relay runs: all shards are locked. Does not own: SQL (store_*.py).
 
 A recipient whose delivery row cannot be read is due again: a duplicate may happen, a loss may not. What was put is
 noted as settled, so that a second run does not send again what has been delivered meanwhile.
@@ -12,8 +12,8 @@ from __future__ import annotations
 import heapq
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ import msgspec
 
 from postroad.core.faces import Disk
 from postroad.spool.batch import Batch
-from postroad.spool.content import open_checked
+from postroad.spool.content import open_checked, take_files
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.face import ContentDamaged, Delivery, NewMessage, SpoolFile
 from postroad.spool.owner import LockOwner
@@ -55,24 +55,28 @@ class Salvaged(msgspec.Struct):
     unreadable: int = 0
 
 
-def salvage(damaged: str, directory: str, disk: Disk, now: float) -> Salvaged:
+def salvage(damaged: str, directory: str, disk: Disk, now: float, *, others: Sequence[str] = ()) -> Salvaged:
     """Put what can be read of the database in ``damaged`` into the shard in ``directory``.
+
+    ``others``: the other shards there are. A message may have moved into one of them, or ended there, since.
 
     Raises:
         ShardOwned: a relay runs.
-        OSError, StoreTrouble, StoreTooNew: the shard cannot be opened, or cannot be written.
+        OSError, StoreTrouble, StoreTooNew: a shard cannot be opened, or cannot be written.
     """
+    with ExitStack() as open_now:
+        stores = [_open(open_now, each, disk, now) for each in (directory, *others)]
+        source = open_now.enter_context(_copy(damaged, now))
+        return _Salvage(source, stores, (f"{directory}/{BODIES}", f"{damaged}/{BODIES}"), disk, now).run()
+
+
+def _open(open_now: ExitStack, directory: str, disk: Disk, now: float) -> Store:
     owner = LockOwner(directory)
-    try:
-        disk.make_directories(f"{directory}/{BODIES}")
-        store = reopen(directory, StoreOptions(), disk, (), now, 0).store
-        try:
-            with _copy(damaged, now) as source:
-                return _move(source, store, f"{directory}/{BODIES}", disk, now)
-        finally:
-            store.close(checkpoint=True)
-    finally:
-        owner.release()
+    open_now.callback(owner.release)
+    disk.make_directories(f"{directory}/{BODIES}")
+    store = reopen(directory, StoreOptions(), disk, (), now, 0).store
+    open_now.callback(store.close, checkpoint=True)
+    return store
 
 
 @contextmanager
@@ -139,49 +143,70 @@ def find_ids(source: DamagedStore, table: str) -> set[int]:
     return found
 
 
-def _move(source: DamagedStore, store: Store, bodies: str, disk: Disk, now: float) -> Salvaged:
-    counts = Salvaged()
-    there = store.read.ids()
-    ids = iter(sorted(set().union(*(find_ids(source, table) for table in SOURCES))))
-    while taken := list(islice(ids, SLICE)):
-        store.write.apply(Batch(), now)
-        for message in taken:
-            if message in there:
-                counts.already_there += 1
-                continue
-            if (found := _read(source, message, bodies, disk, now)) is None:
-                counts.unreadable += 1
-                continue
-            new, deliveries = found
-            settled = store.write.settled(message)
-            if left := [delivery for delivery in deliveries if delivery.number not in settled]:
-                store.write.put_salvaged(new, left, now)
-                counts.salvaged += 1
-            else:
-                counts.already_there += 1
-        store.commit()
-    return counts
+class _Salvage:
+    """The way of messages from ``source`` into the first of the stores."""
 
+    def __init__(
+        self, source: DamagedStore, stores: Sequence[Store], bodies: tuple[str, str], disk: Disk, now: float
+    ) -> None:
+        self._source = source
+        self._store = stores[0]
+        self._stores = stores
+        self._bodies, self._spare = bodies
+        """Where contents are, and where an adoption has put those of its shard's damaged databases."""
+        self._disk = disk
+        self._now = now
 
-def _read(source: DamagedStore, message: int, bodies: str, disk: Disk, now: float) -> _Found | None:
-    """Return a message with what is left to deliver; None if its row or content is not what was written."""
-    try:
-        heads = source.read.heads(message)
-        if not heads:
-            return None
-        head = read_head(heads[0])
-        if head.in_file:
-            open_checked(disk, f"{bodies}/{body_name(message)}", head.size, head.content_hash).close()
-            content: bytes | SpoolFile = SpoolFile(body_name(message), head.size, head.content_hash)
-        else:
-            octets = source.read.content(message)
-            if octets is None or hash_of(octets) != head.content_hash:
+    def run(self) -> Salvaged:
+        counts, source, write = Salvaged(), self._source, self._store.write
+        there = set().union(*(store.read.ids() for store in self._stores))
+        ids = iter(sorted(set().union(*(find_ids(source, table) for table in SOURCES))))
+        while taken := list(islice(ids, SLICE)):
+            write.apply(Batch(), self._now)
+            for message in taken:
+                if message in there:
+                    counts.already_there += 1
+                    continue
+                if (found := self._read(message)) is None:
+                    counts.unreadable += 1
+                    continue
+                new, deliveries = found
+                settled = set().union(*(store.write.settled(message) for store in self._stores))
+                if left := [delivery for delivery in deliveries if delivery.number not in settled]:
+                    write.put_salvaged(new, left, self._now)
+                    counts.salvaged += 1
+                else:
+                    counts.already_there += 1
+            self._store.commit()
+        return counts
+
+    def _read(self, message: int) -> _Found | None:
+        """Return a message with what is left to deliver; None if its row or content is not what was written."""
+        try:
+            heads = self._source.read.heads(message)
+            if not heads:
                 return None
-            content = octets
-    except (RowDamaged, ContentDamaged, StoreTrouble):
-        return None
-    new = NewMessage(head.id, head.envelope, content, head.received_at)
-    return new, _deliveries(source, head, new, now)
+            head = read_head(heads[0])
+            if head.in_file:
+                content: bytes | SpoolFile = self._file(head)
+            else:
+                octets = self._source.read.content(message)
+                if octets is None or hash_of(octets) != head.content_hash:
+                    return None
+                content = octets
+        except (RowDamaged, ContentDamaged, StoreTrouble):
+            return None
+        new = NewMessage(head.id, head.envelope, content, head.received_at)
+        return new, _deliveries(self._source, head, new, self._now)
+
+    def _file(self, head: Head) -> SpoolFile:
+        """Return the content file, durable where the shard's are. Raises ContentDamaged."""
+        name, disk = body_name(head.id), self._disk
+        is_spare = not disk.exists(f"{self._bodies}/{name}")
+        open_checked(disk, f"{self._spare if is_spare else self._bodies}/{name}", head.size, head.content_hash).close()
+        if is_spare:
+            take_files(disk, self._spare, self._bodies, [name])
+        return SpoolFile(name, head.size, head.content_hash)
 
 
 def _deliveries(source: DamagedStore, head: Head, new: NewMessage, now: float) -> list[Delivery]:

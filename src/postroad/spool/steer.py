@@ -40,11 +40,17 @@ REST_MAX: Final = 0.05
 """Seconds between two slices at most: as long again as the slice took is left to others."""
 DROPS_READ: Final = 10_000
 """Drop rows of one message that are shown: more than an envelope has recipients."""
+RANKED_ANEW: Final = 2_000
+RANKING_KEPT: Final = 1.0
+"""Seconds for which the order of more than so many domains is kept; their counts are as new as ever."""
+OLDEST_ROWS: Final = 100
+"""Recipients in one domain that are shown of its oldest message."""
 _LAST: Final = 2**31
 _END: Final = 2**63 - 1
 
 Found = tuple[Head, list[Delivery]]
 Pairs = list[tuple[Head, Delivery]]
+Rows = tuple[list[WaitingRow], list[HeadRow]]
 OldRows = tuple[list[WaitingRow], list[HeadRow], MessageId | None]
 Apply = Callable[[WriteStore, Head, Delivery], None]
 
@@ -59,6 +65,9 @@ def _text(octets: str) -> str:
 
 class Steer(Counting):
     """The part of a shard that looks at many deliveries."""
+
+    _ranked: tuple[float, int, Sequence[str]] = (0.0, 0, ())
+    """Until when the domains with most waiting are known, how many were asked for, which they are."""
 
     async def _check_rows(self, rows: list[WaitingRow], heads: list[HeadRow]) -> list[Found]:
         raise AssertionError("the shard checks")
@@ -92,7 +101,34 @@ class Steer(Counting):
         ]
 
     def domain_stats(self, limit: int) -> Sequence[DomainStats]:
-        return tuple(self.agenda.stats(limit))
+        fresh_until, known, names = self._ranked
+        if self._time() >= fresh_until or known < limit:
+            names = self.agenda.largest(limit)
+            is_dear = len(self.agenda.domains) > RANKED_ANEW
+            self._ranked = (self._time() + RANKING_KEPT if is_dear else 0.0, limit, names)
+        return tuple(self.agenda.stats(names[:limit]))
+
+    async def oldest(self, domains: Sequence[str]) -> dict[str, QueuedMessage]:
+        filters = [(Filter(domain=domain), self.agenda.is_few(domain)) for domain in domains]
+
+        def look(store: ReadStore) -> Rows:
+            rows: list[WaitingRow] = []
+            heads: list[HeadRow] = []
+            for wanted, is_few in filters:
+                first = store.scan((0, -1), _END, wanted, 1, by_domain=is_few)
+                for row in first[0]:  # of that message all that go there
+                    own = store.scan((row.message, -1), row.message + 1, wanted, OLDEST_ROWS)
+                    rows, heads = [*rows, *own[0]], [*heads, *own[1]]
+            return rows, heads
+
+        read: Rows | None = await self._read(look)
+        found: dict[str, QueuedMessage] = {}
+        for head, deliveries in await self._check_rows(*read) if read is not None else ():
+            for domain in dict.fromkeys(delivery.domain for delivery in deliveries):
+                own = [delivery for delivery in deliveries if delivery.domain == domain]
+                if domain not in found or head.id < found[domain].id:
+                    found[domain] = queued(head, own)
+        return found
 
     async def _walk(self, search: Search, after: MessageId | None, rows_max: int) -> AsyncIterator[Found]:
         """Yield messages with those of their deliveries that pass the filter, whole messages, oldest first."""

@@ -116,6 +116,16 @@ class MemoryQueue:
         found = [kept.queued(rows) for kept, rows in self._meant(selection) if after is None or kept.message.id > after]
         return face.Page(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
 
+    async def oldest(self, domains: Sequence[str]) -> dict[str, face.QueuedMessage]:
+        found: dict[str, face.QueuedMessage] = {}
+        for message in sorted(self._kept):
+            kept = self._kept[message]
+            for domain in domains:
+                rows = [row for row in kept.rows.values() if row.domain == domain]
+                if rows and domain not in found:
+                    found[domain] = kept.queued(rows)
+        return found
+
     async def show(self, message: MessageId) -> face.QueuedMessage | None:
         kept = self._kept.get(message)
         return None if kept is None else kept.queued(kept.rows.values())
