@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def serve(loaded: Loaded) -> int:
-    from postroad.service.worker import serve as serve_relay
+    from postroad.service.launch import serve as serve_relay
 
-    return serve_relay(loaded)
+    serve_relay(loaded)
 
 
 def open_queue(settings: Settings) -> AbstractAsyncContextManager[Steering]:

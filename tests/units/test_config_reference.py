@@ -56,7 +56,7 @@ def test_the_page_has_every_key_and_marks_what_is_not_built() -> None:
         in text
     )
     assert re.search(r"## `\[\[filter\]\]`\n\n[^\n]*\n\n\*Not in this version\.\*\n", text)
-    assert "| `workers` | processes from 1 | `1` | Processes that carry mail. *In this version at most 1.* |" in text
+    assert "| `workers` | processes from 1 to 64 | the usable cores, by affinity and cgroup quota |" in text
     assert "*Not in this version: auto, dane.*" in text
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
-from postroad.config.load import load_text
+from postroad.core.faces import RecordsTrouble
 from postroad.net.errors import ListenError
-from postroad.service.start import StartFailed, make_data_dir, starting
+from postroad.service.start import StartFailed, starting
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.face import Why
 from postroad.spool.owner import ShardOwned
 
-SETTINGS = load_text('data_dir = "/srv/postroad"').settings
+DATA_DIR = Path("/srv/postroad")
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,7 @@ SETTINGS = load_text('data_dir = "/srv/postroad"').settings
             ListenError("cannot listen on 127.0.0.1:25: in use; stop it"),
             "Cannot listen on 127.0.0.1:25: in use; stop it.",
         ),
+        (RecordsTrouble("disk I/O error"), "The records in /srv/postroad cannot be opened: disk I/O error."),
         (StoreTrouble(Why.TROUBLE, "disk I/O error"), "/srv/postroad cannot be opened: disk I/O error."),
         (
             PermissionError(errno.EACCES, "x", "/srv/postroad/shard-0"),
@@ -32,18 +34,12 @@ SETTINGS = load_text('data_dir = "/srv/postroad"').settings
     ],
 )
 def test_each_cause_has_its_sentence(error, wanted):
-    with pytest.raises(StartFailed) as failed, starting(SETTINGS):
+    with pytest.raises(StartFailed) as failed, starting(DATA_DIR):
         raise error
     assert wanted in str(failed.value)
     assert "\n" not in str(failed.value)
 
 
 def test_errors_of_ours_stay_what_they_are():
-    with pytest.raises(ZeroDivisionError), starting(SETTINGS):
+    with pytest.raises(ZeroDivisionError), starting(DATA_DIR):
         raise ZeroDivisionError
-
-
-def test_data_dir_is_for_our_eyes_only(tmp_path):
-    make_data_dir(tmp_path / "a" / "b")
-    make_data_dir(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,13 +64,22 @@ class Relay:
         self.log_file = home / "relay.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._env = env or {}
+        self._starts = 0
         home.mkdir(parents=True, exist_ok=True)
         self.configure(config, role=role)
 
     def configure(self, config: str, *, role: str = "mx", name: str = "relay.test.example") -> None:
-        """Write the configuration: ``config`` after a hostname, data_dir and one listener (unless it names its own)."""
+        """Write the configuration: ``config`` after a hostname, data_dir and one listener (unless it names its own).
+
+        Two workers, unless ``config`` begins with another number.
+        """
         top = [f'hostname = "{name}"', f'data_dir = "{self.data_dir}"']
+        if not config.startswith("workers ="):
+            top.append("workers = 2")
         listener = f'[[listener]]\nname = "in"\naddress = "127.0.0.1:{self.port}"\nrole = "{role}"\n'
+        if config.startswith("workers ="):
+            line, _, config = config.partition("\n")
+            top.append(line)
         text = "\n".join(top) + "\n" + ("" if "[[listener]]" in config else listener) + config
         if "[spool]" not in config:
             text += '\n[spool]\nmin_free = "10MiB"\n'
@@ -87,6 +96,7 @@ class Relay:
 
     def start(self, *, wait: bool = True, prefix: tuple[str, ...] = ()) -> Relay:
         """Start it; with ``wait`` return when it accepts connections."""
+        self._starts = self.log.count("kind=started")
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "postroad", "serve", "--config", str(self.config_file)],
@@ -104,7 +114,19 @@ class Relay:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"the relay ended with {self.process.returncode}:\n{self.log[-4000:]}")
-        return answers(self.port)
+        return self.log.count("kind=started") > self._starts and answers(self.port)
+
+    def pids(self, role: str) -> dict[int, int]:
+        """The processes of a role (supervisor, nursery, worker, ledger, front) by slot, as the system names them."""
+        assert self.process is not None
+        found = {}
+        for pid in group(self.process.pid):
+            name = name_of(pid)
+            if role == "supervisor" and pid == self.process.pid:
+                found[0] = pid
+            elif name == f"pr-{role}" or name.startswith(f"pr-{role}-"):
+                found[int(name.rpartition("-")[2]) if role == "worker" else 0] = pid
+        return found
 
     def kill(self) -> None:
         """SIGKILL, as power and OOM do it."""
@@ -158,9 +180,33 @@ def running(relay: Relay) -> Iterator[Relay]:
                     relay.kill()
 
 
-def pss_kib(pid: int) -> int:
-    """Proportional set size of a process, KiB."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise AssertionError(f"no Pss of {pid}")
+def group(leader: int) -> list[int]:
+    """All processes of a process group, the dead but not buried left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError, IndexError):
+                state, _, pgid = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(pgid) == leader and state != "Z":
+                    found.append(int(entry.name))
+    return found
+
+
+def name_of(pid: int) -> str:
+    """What a process calls itself; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def pss_kib(leader: int) -> int:
+    """Proportional set size of all processes of a relay, KiB."""
+    total = 0
+    for pid in group(leader):
+        with suppress(OSError):  # it ended meanwhile
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+    assert total, f"no process in the group of {leader}"
+    return total

@@ -7,23 +7,19 @@ flight when a kill, or the fall of the next hop, broke off the delivery.
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.world.counting import CountingSink
 from tests.world.harness import Relay, running
-from tests.world.waiting import is_listening, until
+from tests.world.load import LOAD_MAX, Generator
+from tests.world.waiting import until
 
 MESSAGES = 5000
 MESSAGES_MIN = 2000
 PATIENCE = 60.0
 """Seconds of load; a machine too slow for all messages in them must at least manage MESSAGES_MIN, in whatever time."""
-LOAD_MAX = 300.0
-CLIENTS = 12
 KILLS = 6
 RECENT = 0.5
 """Seconds before a break within which a delivery may not yet be noted as done: 50 ms, and what a busy machine adds."""
@@ -35,103 +31,6 @@ via = "smtp://127.0.0.1:{port}"
 first = "1s"
 longest = "2s"
 """
-
-
-class Generator:
-    """Clients that send one message after the other, each under an id of its own that is never used again."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._lock = threading.Lock()
-        self._next = 0
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CLIENTS)]
-        self.taken: set[str] = set()
-        self.doubtful: set[str] = set()
-        """Final dot sent, and no reply heard before the connection broke."""
-        self.awaiting: set[str] = set()
-        self.refused: list[bytes] = []
-        self.errors: list[BaseException] = []
-
-    def __enter__(self) -> Generator:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def is_idle(self) -> bool:
-        """True when no client is at work any more."""
-        return not any(thread.is_alive() for thread in self._threads)
-
-    def until_taken(self, more: int) -> None:
-        """Wait for so many more messages, or the end of the load."""
-        mark = len(self.taken) + more
-        until(lambda: len(self.taken) >= mark or self.is_idle(), LOAD_MAX, what=f"{mark} messages")
-
-    def stop(self) -> None:
-        """Have the clients end after the message in hand."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        try:
-            while not self._is_done():
-                until(lambda: is_listening(self._port) or self._is_done(), 120, what="the relay for a client")
-                with suppress(OSError, EOFError):
-                    self._session()
-        except BaseException as error:
-            self.errors.append(error)
-            raise
-
-    def _is_done(self) -> bool:
-        return self._stop.is_set() or len(self.taken) >= MESSAGES
-
-    def _session(self) -> None:
-        with socket.create_connection(("127.0.0.1", self._port), timeout=60) as sock, sock.makefile("rb") as replies:
-            _heard(replies.readline)
-            _said(sock, b"EHLO client.example\r\n", replies.readline)
-            while not self._is_done():
-                self._message(sock, replies.readline)
-            _said(sock, b"QUIT\r\n", replies.readline)
-
-    def _message(self, sock: socket.socket, readline: object) -> None:
-        with self._lock:
-            self._next += 1
-            number = f"k{self._next}"
-        for command in (b"MAIL FROM:<a@client.example>\r\n", b"RCPT TO:<b@next.example>\r\n", b"DATA\r\n"):
-            if (reply := _said(sock, command, readline))[:1] not in (b"2", b"3"):
-                self.refused.append(reply)
-                raise EOFError(reply)
-        sock.sendall(f"X-Number: {number}\r\nSubject: kept or not\r\n\r\nHello\r\n".encode())
-        self.awaiting.add(number)
-        try:
-            reply = _said(sock, b".\r\n", readline)
-        except (OSError, EOFError):
-            self.doubtful.add(number)
-            raise
-        finally:
-            self.awaiting.discard(number)
-        if reply.startswith(b"250"):
-            self.taken.add(number)
-        else:
-            self.refused.append(reply)
-
-
-def _said(sock: socket.socket, command: bytes, readline: object) -> bytes:
-    sock.sendall(command)
-    return _heard(readline)
-
-
-def _heard(readline: object) -> bytes:
-    assert callable(readline)
-    while (line := readline())[3:4] == b"-":
-        pass
-    if not line.endswith(b"\n"):
-        raise EOFError("the relay has gone")
-    return bytes(line)
 
 
 def kill_in_doubt(relay: Relay, generator: Generator) -> float:
@@ -149,7 +48,7 @@ def test_what_got_its_250_arrives_although_the_relay_is_killed(
     started = time.monotonic()
     with CountingSink() as sink:
         relay = Relay(tmp_path, config=CONFIG.format(port=sink.port))
-        with running(relay), Generator(relay.port) as generator:
+        with running(relay), Generator(relay.port, MESSAGES) as generator:
             caught = 0
             while caught < KILLS and not generator.is_idle():
                 generator.until_taken(MESSAGES // (KILLS + 3))

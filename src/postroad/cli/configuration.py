@@ -33,4 +33,16 @@ def load_configuration(file: Path | None) -> Loaded:
     """Return the settings; raises SettingsError with everything that is wrong."""
     from postroad.config.load import load
 
-    return load(file, environment=os.environ, hostname=machine_name(), directory=Path.cwd())
+    return load(file, environment=os.environ, hostname=machine_name(), directory=Path.cwd(), cores=usable_cores())
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: by affinity, and by the quota of its cgroup, rounded up."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        pass  # no cgroup v2, or none that we may read: no quota that we know of
+    return min(cores, 64)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from postroad.cli.findings import Finding, error, note, warning
 from postroad.cli.output import shown_size
-from postroad.config.addresses import TcpAddress, UnixAddress
+from postroad.config.addresses import FdAddress, TcpAddress, UnixAddress
 from postroad.core.faces import NameNotFound, NameTrouble
 from postroad.net.errors import ListenError
 from postroad.net.name_servers import NameServers
@@ -96,6 +96,8 @@ def inspect_listeners(settings: Settings, health: Health | None) -> Iterator[Fin
         address = listener.address
         if str(address) in ours:
             yield note("listener", f"The relay that runs listens on {address}.")
+        elif isinstance(address, FdAddress):
+            yield note("listener", f"{address} is handed over by whoever starts the relay.")
         elif isinstance(address, TcpAddress) and address.port == 0:
             yield note("listener", f"{address}: the kernel chooses a port at each start.")
         else:

@@ -20,7 +20,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from postroad.config.addresses import TcpAddress, UnixAddress
+from postroad.config.addresses import FdAddress, TcpAddress, UnixAddress
 from postroad.core.address import Mailbox
 from postroad.net.local import reachable
 
@@ -65,11 +65,14 @@ class SubmitError(Exception):
 
 def choose_server(settings: Settings) -> Server | None:
     """Return the listener on which this machine submits: role submission before mx, TCP before Unix sockets."""
-    suitable = [listener for listener in settings.listener if listener.role in ("submission", "mx")]
+    # Where a socket that was handed over listens, nobody but who made it knows.
+    known = [listener for listener in settings.listener if not isinstance(listener.address, FdAddress)]
+    suitable = [listener for listener in known if listener.role in ("submission", "mx")]
     if not suitable:
         return None
     best = min(suitable, key=lambda one: (one.role != "submission", isinstance(one.address, UnixAddress)))
     address = best.address
+    assert not isinstance(address, FdAddress)
     if isinstance(address, TcpAddress):
         address = TcpAddress(_ANY_ADDRESS.get(address.host, address.host), address.port)
     return Server(address, tls=best.tls == "implicit")

@@ -22,6 +22,10 @@ PORT_MAX: Final = 65_535
 UNIX_PATH_MAX: Final = 107
 """Octets of the path of a Unix socket on Linux: sun_path of 108 without its NUL."""
 
+FD_MIN: Final = 3
+FD_MAX: Final = 250
+"""Sockets handed over: from SD_LISTEN_FDS_START of sd_listen_fds(3) up to what one message to a child carries."""
+
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _HOST_PORT: Final = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::(\d{1,5}))?", re.ASCII)
 
@@ -47,19 +51,36 @@ class UnixAddress:
         return f"unix:{self.path}"
 
 
+@dataclass(frozen=True, slots=True)
+class FdAddress:
+    """A socket that listens already, handed over by whoever starts us (systemd's socket activation: 3, 4, ...)."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"fd:{self.number}"
+
+
+ListenTo = TcpAddress | UnixAddress | FdAddress
+"""What a listener listens on."""
+
+
 def bracketed(host: str) -> str:
     """Return the host as it stands before a port: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
-def parse_listen_address(text: str) -> TcpAddress | UnixAddress:
+def parse_listen_address(text: str) -> ListenTo:
     """Return the address that a listener binds.
 
     Raises:
-        ValueError: no such address, or of a kind not in this version.
+        ValueError: no such address.
     """
     if text.startswith("fd:"):
-        raise ValueError(f'"{text}": sockets handed over by the service manager (fd:) are not in this version.')
+        number = text.removeprefix("fd:")
+        if not (number.isascii() and number.isdecimal()) or not FD_MIN <= int(number) <= FD_MAX:
+            raise ValueError(f'"{text}" is no socket handed over. The first is "fd:3", the next "fd:4".')
+        return FdAddress(int(number))
     if text.startswith("unix:"):
         return UnixAddress(parse_unix_path(text.removeprefix("unix:")))
     if not text:

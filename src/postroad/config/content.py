@@ -7,9 +7,23 @@ The reference page comes from these lines: run `postroad config docs` after a ch
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import ipaddress
+from typing import Annotated, Literal, Self
 
-from postroad.config.kinds import Duration, OneOrMore, Size, Table, setting
+from pydantic import model_validator
+
+from postroad.config.addresses import TcpAddress
+from postroad.config.kinds import (
+    Duration,
+    Finding,
+    OneOrMore,
+    OptionalFilePath,
+    OptionalTcpAddress,
+    Size,
+    Table,
+    raise_findings,
+    setting,
+)
 from postroad.core.units import DAY, GIB
 
 
@@ -67,7 +81,23 @@ class Facts(Table):
 
 
 class Http(Table):
-    """API, web pages and metrics over HTTP."""
+    """API and metrics over HTTP, for reading. Changes go by the Unix socket data_dir/control.sock, always there."""
 
-    address: str = setting("", "Where to listen; the Unix socket data_dir/control.sock is always there.")
-    token_file: str = setting("", "File with the token that every change by TCP needs.")
+    address: OptionalTcpAddress = setting(None, "Where to listen; empty: nowhere.", example='"127.0.0.1:8025"')
+    token_file: OptionalFilePath = setting(
+        None, "File with the token that readers must have; needed where address is not a loopback one."
+    )
+
+    @model_validator(mode="after")
+    def _see_together(self) -> Self:
+        if self.address is not None and self.token_file is None and not _is_loopback(self.address):
+            text = (
+                f"{self.address} can be reached from outside. Write token_file too, the name of a file with a secret "
+                'of your choice, or address = "127.0.0.1:8025".'
+            )
+            raise_findings([Finding(("address",), text)])
+        return self
+
+
+def _is_loopback(address: TcpAddress) -> bool:
+    return ipaddress.ip_address(address.host).is_loopback

@@ -20,8 +20,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchem
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from postroad.config.addresses import (
+    FdAddress,
     IPAddress,
     IPNetwork,
+    ListenTo,
     TcpAddress,
     UnixAddress,
     anchor_unix,
@@ -130,22 +132,6 @@ class NotYet:
 
 
 @dataclass(frozen=True, slots=True)
-class NotYetAbove:
-    """A number that this version takes only up to ``most``. ``text`` says so."""
-
-    most: int
-    text: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
-
-    def _checked(self, value: int) -> int:
-        if value > self.most:
-            raise ValueError(self.text)
-        return value
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """Something wrong between several values.
 
@@ -196,6 +182,13 @@ def _parse_dns_server(text: str) -> TcpAddress:
     return parse_server_address(text, port_default=DNS_PORT)
 
 
+def _parse_tcp_address(text: str) -> TcpAddress:
+    address = parse_listen_address(text)
+    if not isinstance(address, TcpAddress):
+        raise ValueError(f'"{text}" is not an IP address and port. Write one such as "127.0.0.1:8025".')  # noqa: TRY004 - pydantic's
+    return address
+
+
 def _shown_or_empty(value: Any) -> str:
     return "" if value is None else str(value)
 
@@ -229,8 +222,20 @@ HostName = Annotated[str, Kind("name", parse_host_name, (), "relay.example.org")
 OptionalHostName = Annotated[str, Kind("name", _or_empty(parse_host_name, ""), (), "relay.example.org")]
 OptionalAddress = Annotated[str, Kind("address", _or_empty(_parse_address, ""), (), "postmaster@example.org")]
 ListenAddress = Annotated[
-    TcpAddress | UnixAddress,
-    Kind("socket address", parse_listen_address, (TcpAddress, UnixAddress), "0.0.0.0:25", anchor=anchor_unix),
+    ListenTo,
+    Kind(
+        "socket address", parse_listen_address, (TcpAddress, UnixAddress, FdAddress), "0.0.0.0:25", anchor=anchor_unix
+    ),
+]
+OptionalTcpAddress = Annotated[
+    TcpAddress | None,
+    Kind("address", _or_empty(_parse_tcp_address, None), (TcpAddress, _NONE), "127.0.0.1:8025", _shown_or_empty),
+]
+OptionalFilePath = Annotated[
+    Path | None,
+    Kind(
+        "path", _or_empty(_parse_path, None), (Path, _NONE), "/etc/postroad/http.token", _shown_or_empty, _anchor_path
+    ),
 ]
 ServerAddress = Annotated[TcpAddress, Kind("server address", _parse_dns_server, (TcpAddress,), "127.0.0.1:5353")]
 IP = Annotated[IPAddress, Kind("IP address", parse_ip, (*IPAddress.__args__,), "192.0.2.1")]

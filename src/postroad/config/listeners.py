@@ -40,10 +40,17 @@ ListenerTls = Literal["off", "starttls", "implicit"]
 class Process(Table):
     """The process itself."""
 
-    user: str = setting("", "Who to become once sockets and secrets are open; empty: stay who we are.", later=LATER)
-    group: str = setting("", "Group to become a member of; empty: the user's own.", later=LATER)
-    file_limit: int = setting(65_536, "Most open files.", unit="files", least=1024, later=LATER)
+    user: str = setting("", "Who to become once sockets and secrets are open; empty: stay who we are.")
+    group: str = setting("", "Group to be in, whose members may use the control socket; empty: the user's own.")
+    file_limit: int = setting(65_536, "Most open files of each process.", unit="files", least=1024, most=1_048_576)
     drain: Duration = setting(30.0, "How long a stop waits for work in hand.", least=0, most=HOUR)
+
+    @model_validator(mode="after")
+    def _see_together(self) -> Self:
+        if self.group and not self.user:
+            text = "A group without a user changes nothing. Write user too, or leave group out."
+            raise_findings([Finding(("group",), text)])
+        return self
 
 
 class Names(Table):

@@ -42,6 +42,9 @@ tls = "starttls"
 [relay]
 networks = ["127.0.0.0/8", "::1/128"]
 
+[http]
+address = "127.0.0.1:8025"
+
 [[route]]
 to = "*"
 via = "maildir:./{LOCAL_DATA}/mail/{{address}}"
@@ -75,20 +78,21 @@ def load(
     hostname: str,
     directory: Path,
     system_file: Path = SYSTEM_FILE,
+    cores: int = 1,
 ) -> Loaded:
     """Find the configuration and return its settings.
 
     The file is ``path`` (from the command line), else ``$POSTROAD_CONFIG``, else postroad.toml in ``directory``
     (where we were started), else ``system_file``, else none: the sandbox. ``hostname`` is what
-    this machine calls itself.
+    this machine calls itself, ``cores`` how many it lets us use.
 
     Raises:
         SettingsError: something is wrong; it holds everything that is.
     """
     file = find_file(path, environment=environment, directory=directory, system_file=system_file)
     if file is None:
-        return _sandbox(hostname, directory.absolute())
-    return _Loader(hostname).load(file)
+        return _sandbox(hostname, directory.absolute(), cores)
+    return _Loader(hostname, cores).load(file)
 
 
 def load_text(text: str, *, hostname: str = "relay.example.org", file: Path = Path("/postroad.toml")) -> Loaded:
@@ -100,14 +104,14 @@ def load_text(text: str, *, hostname: str = "relay.example.org", file: Path = Pa
     return _Loader(hostname).load(file, text)
 
 
-def _sandbox(hostname: str, directory: Path) -> Loaded:
+def _sandbox(hostname: str, directory: Path, cores: int) -> Loaded:
     """Return the built-in settings. They work on every machine, whatever its name."""
     root = _without_places(build(tomllib.loads(SANDBOX), directory, {}))
     try:
         parse_host_name(hostname)
     except ValueError:
         hostname = "localhost"
-    root.value |= {"hostname": Node(hostname), "data_dir": Node(str(directory / LOCAL_DATA))}
+    root.value |= {"hostname": Node(hostname), "data_dir": Node(str(directory / LOCAL_DATA)), "workers": Node(cores)}
     return _Loader(hostname).check(root, directory)
 
 
@@ -122,8 +126,9 @@ def _without_places(node: Node) -> Node:
 class _Loader:
     """Loads one configuration; collects what is wrong on the way."""
 
-    def __init__(self, hostname: str) -> None:
+    def __init__(self, hostname: str, cores: int = 1) -> None:
         self._hostname = hostname
+        self._cores = cores
         self._problems: list[SettingError] = []
         self._files: list[Path] = []
 
@@ -135,6 +140,7 @@ class _Loader:
         root.value.setdefault("hostname", Node(self._hostname))
         data_dir = SYSTEM_DATA if file.is_relative_to("/etc") else str(file.parent / LOCAL_DATA)
         root.value.setdefault("data_dir", Node(data_dir))
+        root.value.setdefault("workers", Node(self._cores))
         return self.check(root, file.parent)
 
     def check(self, root: Node, base: Path) -> Loaded:

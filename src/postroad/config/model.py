@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Self, cast
+from typing import Final, Self, cast
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
@@ -25,7 +25,6 @@ from postroad.config.kinds import (
     FilePath,
     Finding,
     HostName,
-    NotYetAbove,
     Table,
     raise_findings,
     setting,
@@ -57,8 +56,14 @@ class Settings(Table):
         varies="/var/lib/postroad for a file in /etc, else postroad-data beside the file",
         example='"/var/lib/postroad"',
     )
-    workers: Annotated[int, NotYetAbove(1, "workers above 1 are not in this version.")] = setting(
-        1, "Processes that carry mail.", unit="processes", least=1
+    workers: int = setting(
+        1,
+        "Processes that carry mail, each with a part of the queue.",
+        unit="processes",
+        least=1,
+        most=64,
+        varies="the usable cores, by affinity and cgroup quota",
+        example="2",
     )
     include: tuple[str, ...] = setting(
         (), "More files to read, globs allowed; lists are joined.", example='["conf.d/*.toml"]'
@@ -82,8 +87,8 @@ class Settings(Table):
     check: tuple[Check, ...] = setting((), "", later=LATER)
     filter: tuple[Filter, ...] = setting((), "", later=LATER)
     log: Log = setting(Log(), "")
-    facts: Facts = setting(Facts(), "", later=LATER)
-    http: Http = setting(Http(), "", later=LATER)
+    facts: Facts = setting(Facts(), "")
+    http: Http = setting(Http(), "")
     tenant: tuple[Table, ...] = setting((), "Customers of a sending service.", later=LATER)
     domain: tuple[Table, ...] = setting((), "Sending domains.", later=LATER)
     tracking: Table = setting(Table(), "Opens and clicks.", later=LATER)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from postroad.config.kinds import LATER_BUT_DEFAULT, NotYet, NotYetAbove, OneOrMore, Table
+from postroad.config.kinds import LATER_BUT_DEFAULT, NotYet, OneOrMore, Table
 from postroad.config.model import Settings
 from postroad.config.review import NAMED, TABLE, TABLES, fields_of, kind_of, mark, shape_of
 from postroad.config.toml import simple, values_of, written
@@ -117,8 +117,6 @@ def _reference_row(key: str, field: FieldInfo) -> str:
     for found in field.metadata:
         if isinstance(found, NotYet):
             meaning += f" *Not in this version: {', '.join(found.values)}.*"
-        if isinstance(found, NotYetAbove):
-            meaning += f" *In this version at most {found.most}.*"
     cells = (f"`{key}`", _value_text(field), _default_text(field), meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

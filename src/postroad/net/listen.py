@@ -39,8 +39,17 @@ class Listening:
     """One listening socket. ``serve`` runs as a task for each connection; whatever it leaves open is closed."""
 
     def __init__(
-        self, sock: socket.socket, serve: Serve, *, connections_max: int, outlet: Outlet, clock: Clock
+        self,
+        sock: socket.socket,
+        serve: Serve,
+        *,
+        connections_max: int,
+        outlet: Outlet,
+        clock: Clock,
+        owns_file: bool = True,
     ) -> None:
+        """``owns_file``: the file of a Unix socket is ours to unlink at the end (false where others hold the
+        socket)."""
         self.name = name_of(sock)
         self._sock = sock
         self._serve = serve
@@ -53,7 +62,8 @@ class Listening:
         self._served: socket.socket | None = None  # the duplicate that the loop's server holds
         self._watcher: asyncio.Task[None] | None = None
         self._paused = ""  # why
-        self._inode = os.stat(sock.getsockname()).st_ino if sock.family == socket.AF_UNIX else 0
+        is_ours = owns_file and sock.family == socket.AF_UNIX
+        self._inode = os.stat(sock.getsockname()).st_ino if is_ours else 0
 
     @property
     def connections(self) -> int:

@@ -1,146 +1,104 @@
-"""The life of the relay in one process: start, run until a signal, drain, end.
+"""A worker: mail in and out of one shard, in one process, on one event loop.
 
-Owns: the event loop and its settings, the order in which everything is opened and closed, signals, the exit status.
-Does not own: what settings mean (build_inbound.py, build_outbound.py), what a failed start says (start.py).
-
-Stopping is a courtesy: what is killed at any moment loses nothing that was answered with 250. So a second signal ends
-the process at once.
+Owns: the order in which its parts are opened and closed, its drain, adopting shards that have no worker any more,
+switching to another configuration. Does not own: what settings mean (build_inbound.py, build_outbound.py), the life of
+the process (child.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import signal
-import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from socket import socket
 from typing import Final
 
-import uvloop
-
 from postroad import __version__
+from postroad.config.listeners import Listener
 from postroad.config.load import Loaded
 from postroad.config.model import Settings
-from postroad.core.facts import Started, Stopped
+from postroad.core.facts import Trouble
 from postroad.http.control_server import ControlServer
 from postroad.inbound.house import ListenerProfile
 from postroad.inbound.server import InboundServer
-from postroad.ledger.local import LocalLimits
 from postroad.net.listen import Listening, Serve
-from postroad.net.local import bind_private
-from postroad.net.sockets import open_listening
-from postroad.observe.log import Level, LogLines
-from postroad.observe.outlet import FactOutlet
-from postroad.observe.writer import LogWriter
 from postroad.outbound.control import About, Control
+from postroad.outbound.relay import Override, Suspension
+from postroad.outbound.rules import rules_of
 from postroad.service.build_inbound import build_house, build_tls, profile_of, server_limits
 from postroad.service.build_outbound import Outbound, OutboundWorld
-from postroad.service.offline import SOCKET_NAME
-from postroad.service.shards import open_shard
-from postroad.service.start import StartFailed, make_data_dir, starting
+from postroad.service.child import Birth, SecretPaths
+from postroad.service.connected import ledger_client
+from postroad.service.leash import AnyMessage, Leash, Ready
+from postroad.service.seeing import Seeing
+from postroad.service.shards import Adoption, open_shard
+from postroad.service.steered import SteeredDestinations
 from postroad.service.system_dice import SystemDice
-from postroad.service.threads import WorkerThreads
-from postroad.service.wall_clock import WallClock
 from postroad.spool.face import Spool
 from postroad.spool.real_disk import OsDisk
 
-SWITCH_INTERVAL: Final = 0.0005
-"""Seconds a thread may keep the interpreter while another waits for it. The event loop waits whenever the writer of the
-spool computes; with the default of 5 ms each commit could cost every session 5 ms."""
-STANDARD_ERROR: Final = 2
-
-
-def serve(loaded: Loaded) -> int:
-    """Run the relay until SIGTERM or SIGINT. Returns the exit status."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(_live(loaded.settings))
-        except StartFailed as failed:
-            sys.stderr.write(f"{failed}\n")
-            return 1
-    return 0
-
-
-async def _live(settings: Settings) -> None:
-    worker = Worker(settings)
-    try:
-        with starting(settings):
-            await worker.start()
-        signal_name = await _wait_for_signal()
-        await worker.drain(signal_name)
-    finally:
-        await worker.close()
-
-
-async def _wait_for_signal() -> str:
-    """Return the name of the first signal that asks us to stop. The next one ends the process as if it had no say."""
-    loop = asyncio.get_running_loop()
-    asked: asyncio.Future[str] = loop.create_future()
-    wanted = (signal.SIGTERM, signal.SIGINT)
-
-    def on_signal(number: signal.Signals) -> None:
-        for one in wanted:
-            loop.remove_signal_handler(one)
-            signal.signal(one, signal.SIG_DFL)
-        asked.set_result(number.name)
-
-    for one in wanted:
-        loop.add_signal_handler(one, on_signal, one)
-    return await asked
+RECORDS_PATIENCE: Final = 2.0
+"""Seconds that a start waits to hear of suspensions: longer, and mail would wait for what is seldom there."""
 
 
 class Worker:
-    """All parts of one relay. ``start``, then ``drain``; ``close`` in any case, also after a failed start."""
+    """All parts of one worker."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, birth: Birth, leash: Leash) -> None:
+        self._birth = birth
+        self._settings = birth.settings
         self._time = asyncio.get_running_loop().time
-        self._clock = WallClock()
-        self._dice = SystemDice()
-        self._disk = OsDisk()
-        self._threads = WorkerThreads()
-        lines = LogLines(settings.log.format, Level[settings.log.level.upper()])
-        self._outlet = FactOutlet(LogWriter(STANDARD_ERROR, lines, self._threads))
-        self._limits = LocalLimits(self._time)
+        self._seeing = Seeing(self._settings, str(birth.slot))
+        self._clock = self._seeing.clock
+        self._outlet = self._seeing.outlet
+        self._ledger = ledger_client(birth, self._seeing, birth.slot)
         self._open = AsyncExitStack()  # what is closed at the end, the last opened first
-        self._open.callback(self._threads.close)
-        self._open.push_async_callback(self._outlet.close)
+        self._open.push_async_callback(self._seeing.close)
+        self._open.push_async_callback(self._ledger.close)
         self._listening: list[Listening] = []
+        self._adopting: list[asyncio.Task[int]] = []
 
-    async def start(self) -> None:
-        """Open everything, then take mail. Raises what service/start.py words."""
+    async def start(self) -> Ready:
+        """Open everything, then take mail."""
         settings = self._settings
-        make_data_dir(settings.data_dir)
+        self._ledger.start()
         self._spool = await self._open.enter_async_context(
-            open_shard(settings, self._clock, self._outlet, self._threads)
+            open_shard(settings, self._clock, self._outlet, self._seeing.threads, number=self._birth.slot)
         )
         tls = build_tls(settings, self._clock, self._outlet, self._time)
-        sockets = [self._open.enter_context(open_listening(listener.address)) for listener in settings.listener]
-        control_socket = self._open.enter_context(bind_private(settings.data_dir / SOCKET_NAME))
-        house = build_house(settings, self._spool, self._clock, self._outlet, self._limits, self._time)
+        house = build_house(settings, self._spool, self._clock, self._outlet, self._ledger, self._time)
         self._inbound = InboundServer(house, server_limits(settings), tls=tls)
         self._outbound = self._build_outbound(self._spool)
+        await self._start_steering()
         self._outbound.start()
         self._inbound.start()
-        await self._listen(sockets)
-        await self._start_control(self._spool, control_socket)
-        waiting = self._spool.stats().recipients
+        await self._listen()
+        await self._start_control(self._spool, self._birth.sockets["steering"])
+        self._start_adopting()
         names = tuple(listening.name for listening in self._listening)
-        self._outlet.emit(Started(at=self._clock.now(), version=__version__, listeners=names, waiting=waiting))
-        gc.collect()
-        gc.freeze()  # what lives as long as the process is not looked at again by every full collection
+        return Ready(listeners=names, waiting=self._spool.stats().recipients)
 
-    async def drain(self, why: str) -> None:
-        """Take no more connections, and end what is under way within [process] drain."""
-        patience = self._settings.process.drain
+    def prepare(self, loaded: Loaded, secrets: SecretPaths) -> Callable[[], None]:
+        settings = self._birth.fit(loaded)
+        outbound = self._outbound.prepare(settings)
+
+        def switch() -> None:
+            self._settings = settings
+            self._outbound.switch(outbound)
+
+        return switch
+
+    def hear(self, message: AnyMessage) -> None:
+        """Nothing is said to workers alone."""
+
+    async def drain(self, patience: float, why: str) -> None:
+        """Take no more connections, and end what is under way within so many seconds."""
+        await self._stop_adopting()
         await asyncio.gather(*(listening.drain() for listening in self._listening))
         # Both at once: what still comes in meanwhile is kept for the next start, not sent on.
         await asyncio.gather(self._inbound.drain(patience), self._outbound.drain(patience))
         await self._spool.flush_records()
-        self._outlet.emit(Stopped(at=self._clock.now(), why=why))
 
     async def close(self) -> None:
         """Close whatever is open, in order."""
@@ -148,17 +106,31 @@ class Worker:
             await listening.close()
         await self._open.aclose()
 
-    async def _listen(self, sockets: list[socket]) -> None:
-        for sock, listener in zip(sockets, self._settings.listener, strict=True):
+    # --- in and out ---
+
+    async def _listen(self) -> None:
+        for index, listener in enumerate(self._listeners(self._settings)):
             listening = Listening(
-                sock,
+                self._birth.sockets[f"listener:{index}"],
                 self._server_of(profile_of(listener, self._settings)),
                 connections_max=self._settings.limits.connections,
                 outlet=self._outlet,
                 clock=self._clock,
+                owns_file=False,
             )
             await listening.start()
             self._listening.append(listening)
+
+    def _listeners(self, settings: Settings) -> list[Listener]:
+        """Return what settings say of each socket that the relay started with."""
+        left = list(settings.listener)
+        found = []
+        for first in self._birth.first.settings.listener:
+            same = next((one for one in left if one.address == first.address), None)
+            if same is not None:
+                left.remove(same)
+            found.append(same or first)
+        return found
 
     def _server_of(self, profile: ListenerProfile) -> Serve:
         return lambda stream: self._inbound.serve(profile, stream)
@@ -167,22 +139,66 @@ class Worker:
         world = OutboundWorld(
             spool=spool,
             clock=self._clock,
-            dice=self._dice,
+            dice=SystemDice(),
             outlet=self._outlet,
-            limits=self._limits,
-            disk=self._disk,
-            threads=self._threads,
+            limits=self._ledger,
+            disk=OsDisk(),
+            threads=self._seeing.threads,
             time=self._time,
         )
         outbound = Outbound(self._settings, world)
         self._open.push_async_callback(outbound.close)
         return outbound
 
+    # --- shards without a worker ---
+
+    def _start_adopting(self) -> None:
+        """Take over the shards that have no worker any more; serving comes first."""
+        loop = asyncio.get_running_loop()
+        for number in self._birth.adopt:
+            adoption = Adoption(
+                number,
+                self._spool,
+                settings=self._settings,
+                clock=self._clock,
+                outlet=self._outlet,
+                threads=self._seeing.threads,
+            )
+            self._adopting.append(loop.create_task(adoption.run()))
+        self._open.push_async_callback(self._stop_adopting)
+
+    async def _stop_adopting(self) -> None:
+        """What is moved is moved; the rest stays for the next start."""
+        for task in self._adopting:
+            task.cancel()
+        await asyncio.gather(*self._adopting, return_exceptions=True)
+
+    # --- steering ---
+
+    async def _start_steering(self) -> None:
+        steered = SteeredDestinations(self._ledger.records, self._steer, self._outlet, self._clock)
+        self._open.push_async_callback(steered.close)
+        self._ledger.on_records_changed(steered.changed)
+        await steered.start(RECORDS_PATIENCE)
+
+    def _steer(self, suspensions: list[Suspension], overrides: list[Override]) -> None:
+        rules = rules_of(suspensions, overrides)
+        self._outbound.steer(rules.suspensions, rules.overrides)
+        for why in rules.troubles:
+            self._outlet.emit(Trouble(at=self._clock.now(), what="records", why=why))
+
     async def _start_control(self, spool: Spool, bound: socket) -> None:
         names = tuple(listening.name for listening in self._listening)
         about = About(__version__, os.getpid(), self._clock.now(), names)
-        control = Control(spool, self._clock, self._outlet, self._outlet, self._outbound, about)
+        control = Control(
+            spool,
+            self._clock,
+            self._outlet,
+            self._outlet,
+            self._outbound,
+            about,
+            counters=self._seeing.counters.rows,
+        )
         server = ControlServer(control, self._clock, self._outlet)
         self._open.push_async_callback(server.close)
-        self._open.callback((self._settings.data_dir / SOCKET_NAME).unlink, missing_ok=True)
         await server.start(bound)

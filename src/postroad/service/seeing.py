@@ -1,0 +1,43 @@
+"""What every process of the relay has to be seen by: clock, threads, an outlet with log, stored facts and counters.
+
+Owns: making these of the settings, closing them in order. Does not own: any of them (observe). All processes write
+their log to the same standard error, whole lines at a time.
+"""
+
+from __future__ import annotations
+
+from postroad.config.model import Settings
+from postroad.observe.counters import Counters
+from postroad.observe.log import Level, LogLines
+from postroad.observe.outlet import FactOutlet
+from postroad.observe.segments import FactStore
+from postroad.observe.writer import LogWriter
+from postroad.service.data_dir import FACTS
+from postroad.service.threads import WorkerThreads
+from postroad.service.wall_clock import WallClock
+
+STANDARD_ERROR = 2
+
+
+class Seeing:
+    """The eyes on one process; ``writer`` names it in stored facts. All on a running loop."""
+
+    def __init__(self, settings: Settings, writer: str) -> None:
+        self.clock = WallClock()
+        self.threads = WorkerThreads()
+        lines = LogLines(settings.log.format, Level[settings.log.level.upper()])
+        self.counters = Counters()
+        store = FactStore(
+            str(settings.data_dir / FACTS),
+            writer,
+            threads=self.threads,
+            clock=self.clock,
+            keep=settings.facts.keep,
+            disk_max=settings.facts.disk_max,
+        )
+        self.outlet = FactOutlet(LogWriter(STANDARD_ERROR, lines, self.threads), store, self.counters)
+
+    async def close(self) -> None:
+        """Write what has been told, end the threads. Last of all: facts that come later go nowhere."""
+        await self.outlet.close()
+        self.threads.close()

@@ -1,0 +1,128 @@
+"""Clients that load a relay, and note each id that got its 250.
+
+Owns: threads that reconnect after whatever happens, the ids they gave out, how long each 250 took. Does not own: what
+arrives (counting.py), what is done to the relay meanwhile.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+from tests.world.waiting import is_listening, until
+
+LOAD_MAX = 300.0
+CLIENTS = 12
+
+
+class Generator:
+    """Clients that send one message after the other, each under an id of its own that is never used again."""
+
+    def __init__(self, port: int, messages: int, *, clients: int = CLIENTS, pause: float = 0.0) -> None:
+        """``messages``: how many are enough; ``pause``: seconds between two of one client, for a steady load."""
+        self._port = port
+        self._messages = messages
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._next = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
+        self.taken: set[str] = set()
+        self.doubtful: set[str] = set()
+        """Final dot sent, and no reply heard before the connection broke."""
+        self.awaiting: set[str] = set()
+        self.seconds: list[float] = []
+        """From the final dot to its 250, of each message taken."""
+        self.resets = 0
+        """Connections that broke before a greeting."""
+        self.refused: list[bytes] = []
+        self.errors: list[BaseException] = []
+
+    def __enter__(self) -> Generator:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def is_idle(self) -> bool:
+        """True when no client is at work any more."""
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def until_taken(self, more: int) -> None:
+        """Wait for so many more messages, or the end of the load."""
+        mark = len(self.taken) + more
+        until(lambda: len(self.taken) >= mark or self.is_idle(), LOAD_MAX, what=f"{mark} messages")
+
+    def stop(self) -> None:
+        """Have the clients end after the message in hand."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_done():
+                until(lambda: is_listening(self._port) or self._is_done(), 120, what="the relay for a client")
+                with suppress(OSError, EOFError):
+                    self._session()
+        except BaseException as error:
+            self.errors.append(error)
+            raise
+
+    def _is_done(self) -> bool:
+        return self._stop.is_set() or len(self.taken) >= self._messages
+
+    def _session(self) -> None:
+        with socket.create_connection(("127.0.0.1", self._port), timeout=60) as sock, sock.makefile("rb") as replies:
+            try:
+                _heard(replies.readline)
+            except (OSError, EOFError):
+                self.resets += 1
+                raise
+            _said(sock, b"EHLO client.example\r\n", replies.readline)
+            while not self._is_done():
+                self._message(sock, replies.readline)
+                self._stop.wait(self._pause)
+            _said(sock, b"QUIT\r\n", replies.readline)
+
+    def _message(self, sock: socket.socket, readline: object) -> None:
+        with self._lock:
+            self._next += 1
+            number = f"k{self._next}"
+        for command in (b"MAIL FROM:<a@client.example>\r\n", b"RCPT TO:<b@next.example>\r\n", b"DATA\r\n"):
+            if (reply := _said(sock, command, readline))[:1] not in (b"2", b"3"):
+                self.refused.append(reply)
+                raise EOFError(reply)
+        sock.sendall(f"X-Number: {number}\r\nSubject: kept or not\r\n\r\nHello\r\n".encode())
+        self.awaiting.add(number)
+        sent = time.monotonic()
+        try:
+            reply = _said(sock, b".\r\n", readline)
+        except (OSError, EOFError):
+            self.doubtful.add(number)
+            raise
+        finally:
+            self.awaiting.discard(number)
+        if reply.startswith(b"250"):
+            self.taken.add(number)
+            self.seconds.append(time.monotonic() - sent)
+        else:
+            self.refused.append(reply)
+
+
+def _said(sock: socket.socket, command: bytes, readline: object) -> bytes:
+    sock.sendall(command)
+    return _heard(readline)
+
+
+def _heard(readline: object) -> bytes:
+    assert callable(readline)
+    while (line := readline())[3:4] == b"-":
+        pass
+    if not line.endswith(b"\n"):
+        raise EOFError("the relay has gone")
+    return bytes(line)
