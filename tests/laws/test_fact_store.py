@@ -14,7 +14,8 @@ from tests.units.facts_world import AT, attempted, message_id, sample
 from postroad.core import facts
 from postroad.core.facts import AnyFact
 from postroad.core.units import DAY, GIB
-from postroad.observe.packing import address_hash, address_key, unpack
+from postroad.observe.packing import Row, address_hash, address_key, unpack
+from postroad.observe.segment import index_of, offsets_of
 from postroad.observe.segments import FactStore
 from postroad.observe.stories import read_story
 from postroad.testing.fake_clock import FakeClock
@@ -154,3 +155,11 @@ def test_an_address_has_one_hash_however_it_is_written() -> None:
     assert address_hash('"bob"@example.org') == address_hash("bob@example.org")
     assert address_hash("Bob@example.org") != address_hash("bob@example.org")
     assert address_hash("bob@bücher.example") == address_hash("bob@xn--bcher-kva.example")
+
+
+@given(st.lists(st.lists(st.binary(min_size=8, max_size=8).map(lambda text: bytes(octet & 1 for octet in text)))))
+def test_the_index_of_addresses_finds_what_was_put_in(rows: list[list[bytes]]) -> None:
+    """Hashes of zeros and ones: they lie across the borders of entries all the time."""
+    entries = index_of([Row(None, 0.0, b"", set(hashes)) for hashes in rows])
+    for wanted in {one for hashes in rows for one in hashes} | {bytes(8)}:
+        assert offsets_of(entries, wanted) == [place for place, hashes in enumerate(rows) if wanted in hashes]

@@ -188,3 +188,34 @@ def test_a_refusal_of_a_message_belongs_to_its_story(place):
         assert await place.read(message_id(1)) == [refused, *story(1)]
 
     run("uvloop", work())
+
+
+def test_two_addresses_of_one_hash_are_told_apart(place, monkeypatch):
+    monkeypatch.setattr("postroad.observe.packing.address_hash", lambda _: bytes(8))
+    monkeypatch.setattr("postroad.observe.stories.address_hash", lambda _: bytes(8))
+
+    async def work():
+        one, two = received(1, AT, "a@b.example", "x@example.org"), received(2, AT, "c@d.example", "y@example.org")
+        await place.write([one, two])
+        assert await place.read("x@example.org") == [one]
+        assert await place.read("c@d.example") == [two]
+        assert await place.read("z@example.org") == []
+
+    run("uvloop", work())
+
+
+def test_what_is_overwritten_in_a_segment_costs_that_and_no_more(place):
+    async def work():
+        for writer in ("0", "1"):
+            await place.write([fact for number in range(2000) for fact in story(number)], writer)
+        path = Path(place.directory) / "2026-09-21-0.db"
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 3)
+            file.write(b"\xff" * (path.stat().st_size // 3))
+        for number in range(0, 2000, 100):
+            read = await place.read(message_id(number))
+            assert read in (story(number), sorted(story(number) * 2, key=lambda fact: fact.at))
+        assert len(await place.read("b@example.org", limit=10_000)) >= 6000
+        assert place.skipped.segments == {"2026-09-21-0.db"}
+
+    run("uvloop", work())

@@ -170,6 +170,9 @@ def test_delivered_refused_and_reported(tmp_path: Path) -> None:
         )
         delivered = await world.outlet.until(facts.Delivered, lambda fact: fact.message == reported.report)
         assert delivered.recipient == "alice@example.org"
+        tried = world.outlet.of(facts.Attempted)[0]
+        assert [said.text for said in tried.dialogue][-2:] == ["(20 octets)", "250 2.0.0 Queued"]
+        assert {fact.route for fact in (bounced, delivered, tried)} == {"route:default"}
         await world.shard.flush_records()
         assert world.shard.stats().recipients == 0
         original, report = world.hop.contents

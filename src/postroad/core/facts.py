@@ -123,6 +123,8 @@ class Attempted(Fact, frozen=True, kw_only=True, tag="attempted"):
     dialogue: tuple[Said, ...] = ()
     """What was said over the wire for this message, in order, content and secrets left out. Empty where nobody
     answered."""
+    route: str = ""
+    """Which [[route]] chose the destination: ``route:2`` counts from 1; ``route:default`` where none matched."""
 
 
 class PlainAfterTlsFailure(Fact, frozen=True, kw_only=True, tag="plain-after-tls-failure"):
@@ -150,6 +152,8 @@ class Delivered(RecipientFact, frozen=True, kw_only=True, tag="delivered"):
     reply: Reply
     delay: float
     """Seconds since the message was received."""
+    route: str = ""
+    """Which [[route]] chose the destination."""
 
 
 class Deferred(RecipientFact, frozen=True, kw_only=True, tag="deferred"):
@@ -161,6 +165,8 @@ class Deferred(RecipientFact, frozen=True, kw_only=True, tag="deferred"):
     reply: Reply
     attempts: int
     retry_at: float
+    route: str = ""
+    """Which [[route]] chose the destination."""
 
 
 class Bounced(RecipientFact, frozen=True, kw_only=True, tag="bounced"):
@@ -172,6 +178,8 @@ class Bounced(RecipientFact, frozen=True, kw_only=True, tag="bounced"):
     stage: Stage
     reply: Reply
     delay: float
+    route: str = ""
+    """Which [[route]] chose the destination."""
 
 
 class Expired(RecipientFact, frozen=True, kw_only=True, tag="expired"):

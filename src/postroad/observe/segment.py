@@ -95,7 +95,7 @@ class Segment:
             SegmentTrouble, SegmentDamaged: the segment must be closed.
         """
         first = self._next
-        entries = b"".join(_ENTRY.pack(address, offset) for offset, row in enumerate(rows) for address in row.addresses)
+        entries = index_of(rows)
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -125,7 +125,8 @@ class Segment:
                 self._connection.execute("ROLLBACK")
             self._connection.set_busy_timeout(0)
             self._connection.pragma("journal_mode", "delete")
-        self._connection.close(force=True)
+        with suppress(apsw.Error):
+            self._connection.close(force=True)
 
     def _prepare(self) -> int:
         connection = self._connection
@@ -184,7 +185,7 @@ class SegmentReader:
                 break
             for first, entries in texts:
                 before = first
-                found += (first + offset for offset in reversed(_offsets(entries, address)))
+                found += (first + offset for offset in reversed(offsets_of(entries, address)))
                 if len(found) >= most:
                     break
         return found, before
@@ -208,7 +209,12 @@ class SegmentReader:
             raise _translated(error, self.path) from error
 
 
-def _offsets(entries: bytes, address: bytes) -> list[int]:
+def index_of(rows: Sequence[Row]) -> bytes:
+    """Return what leads from the hashes of addresses to rows, by how many rows they are behind the first."""
+    return b"".join(_ENTRY.pack(address, offset) for offset, row in enumerate(rows) for address in row.addresses)
+
+
+def offsets_of(entries: bytes, address: bytes) -> list[int]:
     """Return how many rows behind the first those are to which the hash leads."""
     found: list[int] = []
     position = entries.find(address)

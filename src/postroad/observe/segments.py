@@ -219,7 +219,8 @@ class SegmentWriter:
             return self._segment
         self.close()
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        parts = [name.part for name in list_segments(self._directory) if name[::2] == (date, self._writer)]
+        names = list_segments(self._directory)
+        parts = [name.part for name in names if (name.date, name.writer) == (date, self._writer)]
         part = max(parts, default=0)
         while True:
             segment = self._open_part(SegmentName(date, part, self._writer))

@@ -84,8 +84,8 @@ def _attempted(fact: facts.Attempted) -> str:
     answer = fact.reply if fact.reply is not None else "no answer"
     count = f", {fact.recipients} recipients" if fact.recipients > 1 else ""
     return (
-        f"attempted at {fact.host or fact.destination}{at} for {fact.destination}{tls}{count}, {fact.seconds:.3f} s, "
-        f"ended at {fact.stage.value}: {answer}"
+        f"attempted at {fact.host or fact.destination}{at} for {fact.destination}{_by(fact)}{tls}{count}, "
+        f"{fact.seconds:.3f} s, ended at {fact.stage.value}: {answer}"
     )
 
 
@@ -95,20 +95,20 @@ def _plain(fact: facts.PlainAfterTlsFailure) -> str:
 
 def _delivered(fact: facts.Delivered) -> str:
     by = fact.host or fact.destination
-    return f"delivered to {fact.recipient}: {by} has it after {_span(fact.delay)}: {fact.reply}"
+    return f"delivered to {fact.recipient}: {by}{_by(fact)} has it after {_span(fact.delay)}: {fact.reply}"
 
 
 def _deferred(fact: facts.Deferred) -> str:
     by = f"{fact.host} said at {fact.stage.value}" if fact.host else f"at {fact.stage.value}"
     return (
-        f"deferred for {fact.recipient}, attempt {fact.attempts}: {by}: {fact.reply}; "
+        f"deferred for {fact.recipient}, attempt {fact.attempts}{_by(fact)}: {by}: {fact.reply}; "
         f"next try {format_time(fact.retry_at)}, in {_span(max(0.0, fact.retry_at - fact.at))}"
     )
 
 
 def _bounced(fact: facts.Bounced) -> str:
     by = f"{fact.host} said at {fact.stage.value}" if fact.host else f"at {fact.stage.value}"
-    return f"bounced for {fact.recipient} after {_span(fact.delay)}: {by}: {fact.reply}; a report is due"
+    return f"bounced for {fact.recipient}{_by(fact)} after {_span(fact.delay)}: {by}: {fact.reply}; a report is due"
 
 
 def _expired(fact: facts.Expired) -> str:
@@ -210,6 +210,10 @@ def _process(fact: facts.ProcessEnded | facts.ProcessStarted) -> str:
 
 def _path(sender: str) -> str:
     return sender or "<>"
+
+
+def _by(fact: facts.Attempted | facts.Delivered | facts.Deferred | facts.Bounced) -> str:
+    return f" (by {fact.route})" if fact.route else ""
 
 
 def _names(names: Sequence[str]) -> str:

@@ -15,12 +15,14 @@ from postroad.spool.face import Delivery, QueuedMessage
 class Job:
     """Some claimed deliveries of one message, bound for one destination."""
 
-    __slots__ = ("deliveries", "message", "retry")
+    __slots__ = ("deliveries", "message", "retry", "route")
 
     def __init__(self, message: QueuedMessage, deliveries: tuple[Delivery, ...], retry: Schedule) -> None:
         self.message = message
         self.deliveries = deliveries
         self.retry = retry
+        self.route = ""
+        """The rule that chose the destination, for facts: RouteChoice.rule."""
 
     @property
     def id(self) -> MessageId:

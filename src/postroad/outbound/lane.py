@@ -188,6 +188,7 @@ class Lane:
                 reply=reply,
                 seconds=self._house.time() - started,
                 dialogue=dialogue,
+                route=attempt.job.route,
             )
         )
 

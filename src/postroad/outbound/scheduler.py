@@ -288,6 +288,7 @@ class Scheduler:
         return message
 
     def _hand_on(self, job: Job, choice: RouteChoice[Step], target: Target | None) -> None:
+        job.route = choice.rule
         if target is not None:
             self.destination(target, job.deliveries[0].domain).put(job)
             return

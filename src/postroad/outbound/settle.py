@@ -50,7 +50,7 @@ class Settler:
                 spread=self._house.dice.random(),
                 returns_null=self._returns_null(message, delivery.number),
             )
-            self._emit(message, delivery, key, ruling, word.reply, now)
+            self._emit(message, delivery, key, ruling, word.reply, now, job.route)
             rulings.append(ruling)
         return rulings
 
@@ -59,7 +59,7 @@ class Settler:
         rulings, now = [], self._house.clock.now()
         for delivery in job.deliveries:
             ruling = Ruling(delivery.number, Dropped(rule), None)
-            self._emit(job.message, delivery, key, ruling, None, now)
+            self._emit(job.message, delivery, key, ruling, None, now, job.route)
             rulings.append(ruling)
         return rulings
 
@@ -80,7 +80,14 @@ class Settler:
         return to is not None and message.envelope.recipients[number].mailbox.key != to.key
 
     def _emit(
-        self, message: QueuedMessage, delivery: Delivery, key: str, ruling: Ruling, reply: Reply | None, now: float
+        self,
+        message: QueuedMessage,
+        delivery: Delivery,
+        key: str,
+        ruling: Ruling,
+        reply: Reply | None,
+        now: float,
+        route: str = "",
     ) -> None:
         envelope, number = message.envelope, delivery.number
         recipient, sender = str(envelope.recipients[number].mailbox), str(envelope.sender or "")
@@ -99,6 +106,7 @@ class Settler:
                         host=host,
                         reply=said,
                         delay=delay,
+                        route=route,
                     )
                 )
             case Deferred(reply=said, retry_at=retry_at, host=host, stage=stage):
@@ -114,10 +122,11 @@ class Settler:
                         reply=said,
                         attempts=delivery.attempts + 1,
                         retry_at=retry_at,
+                        route=route,
                     )
                 )
             case Failed() as failed:
-                emit(_end(failed, message, number, recipient, sender, key, delay, now))
+                emit(_end(failed, message, number, recipient, sender, key, delay, now, route))
             case Dropped(rule=rule):
                 emit(
                     facts.Dropped(
@@ -127,7 +136,15 @@ class Settler:
 
 
 def _end(
-    failed: Failed, message: QueuedMessage, number: int, recipient: str, sender: str, key: str, delay: float, now: float
+    failed: Failed,
+    message: QueuedMessage,
+    number: int,
+    recipient: str,
+    sender: str,
+    key: str,
+    delay: float,
+    now: float,
+    route: str,
 ) -> facts.Bounced | facts.Expired:
     if failed.expired:
         return facts.Expired(
@@ -152,6 +169,7 @@ def _end(
         stage=failed.stage,
         reply=failed.reply,
         delay=delay,
+        route=route,
     )
 
 
