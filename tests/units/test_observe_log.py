@@ -171,6 +171,22 @@ def test_long_lists_are_bounded_and_counted(form, item):
         assert json.loads(line)["kind"] == "started"
 
 
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_no_kind_makes_a_line_too_long_whatever_stands_in_it(form, kind):
+    fact = sample(kind)
+    for name in fact.__struct_fields__:
+        if isinstance(getattr(fact, name), str):
+            fact = msgspec.structs.replace(fact, **{name: "\U0001f600" * 5000})
+        elif isinstance(getattr(fact, name), tuple):
+            fact = msgspec.structs.replace(fact, **{name: ("\U0001f600" * 5000,) * 50})
+        elif isinstance(getattr(fact, name), Reply):
+            fact = msgspec.structs.replace(fact, **{name: Reply(550, (1, 1), "\U0001f600" * 5000)})
+    line = LogLines(form, Level.DEBUG).line(fact)
+    assert len(line) + 1 <= 4096
+    assert form == "logfmt" or json.loads(line)["kind"]
+
+
 def test_empty_fields_are_left_out_but_not_counts():
     line = logfmt(Started(at=AT, version="", listeners=(), waiting=0))
     assert line.endswith(" kind=started waiting=0")

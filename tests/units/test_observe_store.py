@@ -299,3 +299,27 @@ def test_text_that_is_no_unicode_costs_no_fact(place):
         assert [fact.where for fact in found] == ["\\udce9"]
 
     run("uvloop", work())
+
+
+def test_two_who_write_under_one_name_lose_nothing(place):
+    """As when a worker is started again before the one it replaces is quite gone."""
+
+    async def work():
+        async with place.writing() as one, place.writing() as two:
+            for number in range(4):
+                (one, two)[number % 2].take(story(number))
+                await (one, two)[number % 2].flush()
+        assert place.outlet.facts == []
+        for number in range(4):
+            assert await place.read(message_id(number)) == story(number)
+
+    run("uvloop", work())
+
+
+@pytest.mark.parametrize("writer", ["", "worker-0", "../x", "A", "0.1"])
+def test_a_writer_has_a_name_by_which_its_segments_are_found(place, writer):
+    async def work():
+        with pytest.raises(ValueError, match="cannot name a writer"):
+            place.store(writer)
+
+    run("uvloop", work())

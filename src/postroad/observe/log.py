@@ -119,14 +119,18 @@ def _json(plan: _Plan, level: Level, fact: AnyFact) -> bytes:
             else:
                 row[name] = _clipped(show(value))
     line = _encode_json(row).encode()
-    if len(line) > LINE_MAX:  # keys stay, the longest values go: a line is a whole object or of no use
-        line = _encode_json({name: _short(value) for name, value in row.items()}).encode()
+    for most in _SHORTER:  # keys stay, the longest values go: a line is a whole object or of no use
+        if len(line) <= LINE_MAX:
+            break
+        line = _encode_json({name: _short(value, most) for name, value in row.items()}).encode()
     return line
 
 
 _COUNTS: Final = (int, float)
 """Of what is empty only a count of nothing is written; a field that does not apply is left out."""
 _NUMBERS: Final = (int, float, bool)
+_SHORTER: Final = (120, 40, 10)
+"""Characters of a value where the line is too long: in JSON a character may take twelve octets."""
 _LEVEL_NAMES: Final = tuple(level.name.lower() for level in Level)
 _encode_json: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
@@ -192,10 +196,10 @@ def _clipped(text: str, most: int = VALUE_MAX) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _short(value: object) -> object:
+def _short(value: object, most: int) -> object:
     if isinstance(value, str):
-        return _clipped(value, 120)
-    return [_clipped(str(item), 120) for item in value[:5]] if isinstance(value, list) else value
+        return _clipped(value, most)
+    return [_clipped(str(item), most) for item in value[:5]] if isinstance(value, list) else value
 
 
 def _cut(line: bytes) -> bytes:

@@ -80,7 +80,7 @@ class Segment:
         except (OSError, apsw.Error) as error:
             raise _translated(error, path) from error
         try:
-            self._next = self._prepare()
+            self._prepare()
         except (OSError, apsw.Error) as error:
             self._connection.close(force=True)
             raise _translated(error, path) from error
@@ -94,11 +94,12 @@ class Segment:
         Raises:
             SegmentTrouble, SegmentDamaged: the segment must be closed.
         """
-        first = self._next
         entries = index_of(rows)
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
+            last = connection.execute("SELECT max(row) FROM fact").fetchone()
+            first = int(last[0] or 0) + 1 if last else 1  # asked each time: somebody else may write here, too
             connection.executemany(
                 "INSERT INTO fact VALUES (?, ?, ?, ?)",
                 [(first + offset, row.message, row.at, row.facts) for offset, row in enumerate(rows)],
@@ -108,7 +109,6 @@ class Segment:
             connection.execute("COMMIT")
         except apsw.Error as error:
             raise _translated(error, self.path) from error
-        self._next = first + len(rows)
 
     @property
     def size(self) -> int:
@@ -128,7 +128,7 @@ class Segment:
         with suppress(apsw.Error):
             self._connection.close(force=True)
 
-    def _prepare(self) -> int:
+    def _prepare(self) -> None:
         connection = self._connection
         connection.set_busy_timeout(BUSY_MILLISECONDS)
         connection.pragma("page_size", PAGE_SIZE)
@@ -142,8 +142,7 @@ class Segment:
             connection.execute(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT")
         elif version != VERSION:
             raise SegmentTooNew(f"{self.path}: facts of schema {version}, this version knows {VERSION}")
-        last = connection.execute("SELECT max(row) FROM fact").fetchone()
-        return (last[0] or 0) + 1 if last else 1
+        connection.execute("SELECT max(row) FROM fact").fetchone()  # what is no segment says so now
 
 
 class SegmentReader:

@@ -24,7 +24,7 @@ from postroad.core.facts import AnyFact, Damaged, Received, Reported, Trouble
 from postroad.core.units import HOUR, MIB
 from postroad.observe.packing import rows_of
 from postroad.observe.segment import Segment, SegmentDamaged, SegmentTooNew, SegmentTrouble
-from postroad.observe.segment_files import SegmentName, date_of, list_segments, prune
+from postroad.observe.segment_files import SegmentName, date_of, list_segments, parse_name, prune
 
 BATCH_AFTER: Final = 1.0
 """Seconds that a fact waits at most until it is written: what a crash costs."""
@@ -60,6 +60,9 @@ class FactStore:
     ) -> None:
         """``writer``: the slot of a worker, or ``ledger``, ``front``, ...: two that live at once have different ones.
         ``keep``: seconds; ``disk_max``: octets of all writers together, 0: nothing is stored."""
+        name = SegmentName("2026-01-01", 0, writer)
+        if parse_name(name.file) != name:  # it would never be found again
+            raise ValueError(f"{writer!r} cannot name a writer of facts: lower-case letters and digits")
         self._segments = SegmentWriter(directory, writer, keep=keep, disk_max=disk_max)
         self._threads = threads
         self._clock = clock

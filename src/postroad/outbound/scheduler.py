@@ -252,14 +252,13 @@ class Scheduler:
             delivery = message.deliveries[0]
             choice, target = self._planner.known(message.envelope, delivery)
             message = self._hold_content(message, 1)
-            self._hand_on(
-                Job(message, message.deliveries, self._planner.retry(choice, target, delivery.domain)), choice, target
-            )
+            retry = self._planner.retry(choice, target, delivery.domain)
+            self._hand_on(Job(message, message.deliveries, retry), choice, target)
             return
         groups: dict[tuple[int | None, str], tuple[RouteChoice[Step], Target | None, list[Delivery]]] = {}
         for delivery in message.deliveries:
             choice, target = self._planner.known(message.envelope, delivery)
-            name = (-1, target.key) if target is not None else (choice.index, delivery.domain)
+            name = (choice.index, delivery.domain if target is None else target.key)  # a route has its own retry
             groups.setdefault(name, (choice, target, []))[2].append(delivery)
         message = self._hold_content(message, len(groups))
         for choice, target, deliveries in groups.values():
