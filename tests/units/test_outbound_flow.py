@@ -27,7 +27,7 @@ from postroad.outbound.report import Reporter
 from postroad.outbound.scheduler import Scheduler
 from postroad.outbound.settle import Settler
 from postroad.policy.hosts import Ourselves
-from postroad.policy.route import RouteChoice, Router
+from postroad.policy.route import RouteChoice, Router, RouteRule
 from postroad.policy.schedule import Schedule
 from postroad.service.threads import WorkerThreads
 from postroad.spool.face import NewMessage, Selection
@@ -90,7 +90,10 @@ class NextHop:
 class World:
     """A shard and outbound on it."""
 
-    def __init__(self, shard: Shard, outlet: FakeOutlet, clock: FakeClock, threads: WorkerThreads) -> None:
+    def __init__(
+        self, shard: Shard, outlet: FakeOutlet, clock: FakeClock, threads: WorkerThreads, *rules: RouteRule[Step]
+    ) -> None:
+        """``rules``: the first of them is for dave."""
         loop = asyncio.get_running_loop()
         self.shard, self.outlet, self.clock, self.hop = shard, outlet, clock, NextHop()
         limits = DestinationLimits(5, 100, None, Schedule())
@@ -112,7 +115,7 @@ class World:
             domain_rule=lambda _domain: "",
             time=loop.time,
         )
-        router: Router[Step] = Router((), lambda _local, _domain: (), RouteChoice(None, (HOP,)))
+        router = Router(rules, lambda local, _domain: [0] if local == "dave" else [], RouteChoice[Step](None, (HOP,)))
         planner = Planner(house, router, Ourselves(frozenset()))
         self.house, self.planner, self.settler = house, planner, Settler(house)
         settler = self.settler
@@ -130,7 +133,7 @@ class World:
         await self.shard.put(NewMessage(self.shard.new_id(), envelope, content, self.clock.now()))
 
 
-def run(place: Path, work: Callable[[World], Awaitable[None]]) -> None:
+def run(place: Path, work: Callable[[World], Awaitable[None]], *rules: RouteRule[Step]) -> None:
     async def bounded() -> None:
         threads, outlet, clock = WorkerThreads(), FakeOutlet(), FakeClock()
         async with asyncio.timeout(20):
@@ -143,7 +146,7 @@ def run(place: Path, work: Callable[[World], Awaitable[None]]) -> None:
                 threads=threads,
                 settings=ShardSettings(min_free=0),
             )
-            world = World(shard, outlet, clock, threads)
+            world = World(shard, outlet, clock, threads, *rules)
             world.scheduler.start()
             reports = asyncio.ensure_future(world.reporter.run())
             try:
@@ -155,6 +158,26 @@ def run(place: Path, work: Callable[[World], Awaitable[None]]) -> None:
                 threads.close()
 
     asyncio.run(bounded())
+
+
+def test_each_recipient_is_told_with_the_route_that_was_chosen_for_it(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        await world.put("bob@example.net", "dave@example.net", "erna@example.net")
+        async with asyncio.timeout(10):
+            for name in ("bob", "dave", "erna"):
+                await world.outlet.until(facts.Delivered, lambda fact, name=name: fact.recipient.startswith(name))
+        routes = {fact.recipient: fact.route for fact in world.outlet.of(facts.Delivered)}
+        assert routes == {
+            "bob@example.net": "route:default",
+            "dave@example.net": "route:2",
+            "erna@example.net": "route:default",
+        }
+        assert sorted((fact.route, fact.recipients) for fact in world.outlet.of(facts.Attempted)) == [
+            ("route:2", 1),
+            ("route:default", 2),
+        ]
+
+    run(tmp_path, work, RouteRule(RouteChoice[Step](1, (HOP,)), to_has_local_part=True))
 
 
 def test_delivered_refused_and_reported(tmp_path: Path) -> None:
