@@ -219,3 +219,12 @@ def test_what_is_overwritten_in_a_segment_costs_that_and_no_more(place):
         assert place.skipped.segments == {"2026-09-21-0.db"}
 
     run("uvloop", work())
+
+
+def test_messages_that_went_side_by_side_are_told_side_by_side(place):
+    async def work():
+        one, two = story(1, AT), story(2, AT + 0.005)  # tried at .01 and .015, in one batch
+        await place.write([one[0], two[0], *one[1:], *two[1:]])
+        assert await place.read("b@example.org") == [one[0], two[0], *one[1:], *two[1:]]
+
+    run("uvloop", work())
