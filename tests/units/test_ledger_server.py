@@ -182,3 +182,17 @@ def test_half_a_connection_is_none(play):
         await simulated(lambda: two.is_there and world.server._leases.held("to:a") == 1)
 
     play(script)
+
+
+def test_who_has_no_slot_gets_no_connections(play):
+    """Nobody could tell whose they are, nor free them."""
+
+    async def script(world, one, two):
+        front = world.make_client(-1)
+        world.clients.append(front)
+        await simulated(lambda: front.is_there)
+        assert not await front.take_connection("to:a", 5)
+        assert await front.take_tokens("to:a", Rate(5, 60)) == 0.0
+        assert [await one.take_tokens("to:a", Rate(5, 60)) for _ in range(5)].count(0.0) == 4
+
+    play(script)

@@ -229,7 +229,7 @@ class LedgerServer:
 
     def _grant(self, peer: Peer, question: wire.Take | wire.Tokens, now: float) -> None:
         if isinstance(question, wire.Take):
-            yes = self._leases.take(peer.slot, question.key, question.most, now)
+            yes = peer.slot >= 0 and self._leases.take(peer.slot, question.key, question.most, now)
             peer.wire.say(wire.Taken(question.id, yes))
         else:
             rate = Rate(question.count, question.seconds)
