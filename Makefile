@@ -4,9 +4,11 @@
 
 UV ?= uv
 UPGRADE ?=
+SEEDS ?= 1000
+SUM ?=
 PYTHON_BIN = .venv/bin/python
 
-.PHONY: help run test check world soak fresh requirements clean
+.PHONY: help run test check world soak sim fresh requirements clean
 
 help:
 	@echo 'make run           set up what is needed and start the sandbox (127.0.0.1:2525, mail ends in ./postroad-data/mail)'
@@ -14,6 +16,7 @@ help:
 	@echo 'make check         the static checks and the tests that need no other mail servers'
 	@echo 'make world         only the tests against real mail servers (root)'
 	@echo 'make soak          the tests that take hours'
+	@echo 'make sim           the relay in a simulated world: so many stories with crashes and faults, judged (SUM=file: add up)'
 	@echo 'make fresh         install and run in a new, minimal Debian 12, as root and as a user (root, some minutes)'
 	@echo 'make requirements  compile requirements/*.txt anew (needs uv; UPGRADE=--upgrade for newer versions)'
 	@echo 'make clean         remove the environment and what the tools cached (never ./postroad-data)'
@@ -37,6 +40,10 @@ world:
 soak:
 	@tools/setup test
 	@$(PYTHON_BIN) tools/test.py soak
+
+sim:
+	@tools/setup test
+	@$(PYTHON_BIN) -m postroad.testing.sim run 1-$(SEEDS) $(if $(SUM),--sum $(SUM))
 
 fresh:
 	@tools/fresh

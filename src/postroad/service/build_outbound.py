@@ -8,6 +8,7 @@ limits of destinations (limits.py), choosing (policy/route.py), moving mail (out
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, Protocol
 
@@ -23,6 +24,7 @@ from postroad.net.tls import ClientTls
 from postroad.outbound.aging import Aging
 from postroad.outbound.control import DestinationState
 from postroad.outbound.destination import Destination
+from postroad.outbound.hops import TlsPolicy
 from postroad.outbound.house import Connect, ConnectUnix, OutboundHouse
 from postroad.outbound.lane import Lane
 from postroad.outbound.planner import Planner
@@ -64,6 +66,7 @@ class OutboundWorld(msgspec.Struct, kw_only=True):
     """The event loop's clock, for durations."""
     connect: Connect = connect
     connect_unix: ConnectUnix = connect_unix
+    tls_context: Callable[[TlsPolicy], ssl.SSLContext] = msgspec.field(default_factory=lambda: ClientTls().context)
     make_resolver: Callable[[Settings], ClosableResolver] | None = None
     """None: DNS by [dns]."""
 
@@ -91,7 +94,6 @@ class Outbound:
         """Raises nothing but what ``prepare`` does."""
         self._world = world
         self._steered = Steered()
-        self._tls = ClientTls()
         self._old_resolvers: dict[ClosableResolver, asyncio.Task[None]] = {}
         self._now: PreparedOutbound | None = None
         first = self._now = self.prepare(settings)
@@ -182,7 +184,7 @@ class Outbound:
             retry=schedule_of(settings.retry),
             connect=world.connect,
             connect_unix=world.connect_unix,
-            tls_context=self._tls.context,
+            tls_context=world.tls_context,
             limits_for=rules.limits_for,
             domain_rule=rules.domain_rule,
             time=world.time,

@@ -8,8 +8,7 @@ claims of the device is what SQLite's own VFS claims on Linux. The simulation st
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Protocol
 
 import apsw
 
@@ -18,21 +17,64 @@ from postroad.testing.memory_disk import MemoryDisk, MemoryFile, MemoryNode
 SECTOR_OCTETS = 4_096
 
 
-@contextmanager
-def _as_sqlite(code: int) -> Iterator[None]:
-    """Turn the disk's errors into the result codes of SQLite's own VFS: it acts differently on each."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise apsw.exception_for(apsw.SQLITE_IOERR_DELETE_NOENT) from error
-    except OSError as error:
-        raise apsw.exception_for(apsw.SQLITE_FULL if error.errno == errno.ENOSPC else code) from error
+class DatabaseFile(Protocol):
+    """What SQLite needs of an open file."""
+
+    def read_at(self, offset: int, octets_max: int) -> bytes: ...
+    def write_at(self, offset: int, octets: bytes) -> None: ...
+    def truncate(self, size: int) -> None: ...
+    def sync(self) -> None: ...
+    def size(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class DatabaseDisk(Protocol):
+    """What SQLite needs of a disk: a MemoryDisk, or one process's view of it (sim/disk.py)."""
+
+    def exists(self, path: str) -> bool: ...
+    def open(self, path: str) -> DatabaseFile: ...
+    def create(self, path: str) -> DatabaseFile: ...
+    def unlink(self, path: str) -> None: ...
+    def sync_directory(self, path: str) -> None: ...
+
+
+class _AsSqlite:
+    """Turns the disk's errors into the result codes of SQLite's own VFS: it acts differently on each."""
+
+    __slots__ = ("_code",)
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def __enter__(self) -> None:
+        """Nothing is to be done: a class, since a generator costs three times as much."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise apsw.exception_for(apsw.SQLITE_IOERR_DELETE_NOENT) from error
+        if isinstance(error, OSError):
+            raise apsw.exception_for(apsw.SQLITE_FULL if error.errno == errno.ENOSPC else self._code) from error
+
+
+_as_sqlite = {
+    code: _AsSqlite(code)
+    for code in (
+        apsw.SQLITE_CANTOPEN,
+        apsw.SQLITE_IOERR_DELETE,
+        apsw.SQLITE_IOERR_ACCESS,
+        apsw.SQLITE_IOERR_READ,
+        apsw.SQLITE_IOERR_WRITE,
+        apsw.SQLITE_IOERR_TRUNCATE,
+        apsw.SQLITE_IOERR_FSYNC,
+        apsw.SQLITE_IOERR_FSTAT,
+    )
+}.__getitem__
 
 
 class FaultVfs(apsw.VFS):
     """Registered under ``name`` as long as the object lives."""
 
-    def __init__(self, name: str, disk: MemoryDisk) -> None:
+    def __init__(self, name: str, disk: DatabaseDisk) -> None:
         super().__init__(name, "", makedefault=False, maxpathname=0)
         self._disk = disk
 
@@ -74,7 +116,7 @@ class FaultVfs(apsw.VFS):
 class VfsFile:
     """One open file, as SQLite asks for it."""
 
-    def __init__(self, file: MemoryFile, directory: tuple[MemoryDisk, str] | None) -> None:
+    def __init__(self, file: DatabaseFile, directory: tuple[DatabaseDisk, str] | None) -> None:
         self._file = file
         self._directory = directory
 

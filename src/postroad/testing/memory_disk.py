@@ -113,6 +113,11 @@ class MemoryDisk:
             for node in self._names.values():
                 node.seen = bytearray(node.durable)
 
+    def contents(self) -> list[tuple[str, bytes]]:
+        """Return all files as they are seen, by name."""
+        with self._lock:
+            return [(name, bytes(node.seen)) for name, node in sorted(self._names.items())]
+
     # --- files ---
 
     def create(self, path: str, mode: int = 0o600) -> MemoryFile:
@@ -278,6 +283,12 @@ class MemoryFile:
                 self._node.pending.clear()  # read they can be, but nobody will write them now
                 raise
             self._node.sync()
+
+    def sync_part(self, dice: Dice) -> None:
+        """Write out any part of what waits, as the system may do at any time, and as a sync that is cut short does."""
+        with self._disk._lock:  # noqa: SLF001
+            for change in self._node.pending:
+                _apply_part(self._node.durable, change, dice)
 
     def close(self) -> None:
         """Files hold nothing that must be let go of."""

@@ -1,0 +1,161 @@
+"""The command: runs seeds, replays one with its timeline, makes a failing one shorter, hunts mutants.
+
+Owns: arguments, what is printed. Does not own: the simulation. It starts itself anew with PYTHONHASHSEED=0, since the
+order of sets of text is a part of the world's order.
+
+    python -m postroad.testing.sim run 1-1000 [--letters N] [--sum FILE] [--minutes M]
+    python -m postroad.testing.sim replay 17 | --plan FILE
+    python -m postroad.testing.sim shrink 17 [--plan FILE] [--to FILE]
+    python -m postroad.testing.sim mutants [--seeds N] [NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from postroad.testing.sim.judge_more import judge
+from postroad.testing.sim.shrink import shrink
+from postroad.testing.sim.story import Plan
+from postroad.testing.sim.summary import Summary
+from postroad.testing.sim.teller import tell
+from postroad.testing.sim.world import play
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def run(options: argparse.Namespace) -> int:
+    """Play many seeds; 1 if one breaks a law."""
+    first, _, last = options.seeds.partition("-")
+    end = time.monotonic() + 60.0 * options.minutes
+    total = Summary()
+    gc.collect()
+    gc.freeze()
+    for seed in range(int(first), int(last or first) + 1):
+        started = time.process_time()
+        played = play(tell(seed, letters=options.letters))
+        verdict = judge(played)
+        total.add(played, verdict, time.process_time() - started)
+        if options.trace:
+            say(f"seed {seed} trace {played.trace}")
+        if verdict.broken:
+            say(f"seed {seed} broke {len(verdict.broken)} laws; {verdict.broken[0]}")
+            say(f"  again: {again(seed, options.letters)}")
+            if options.stop:
+                break
+        if time.monotonic() > end:
+            say(f"the time is up after seed {seed}")
+            break
+    for line in total.lines(places=not options.brief):
+        say(line)
+    if options.sum:
+        total.write(Path(options.sum))
+    return 1 if total.broken else 0
+
+
+def again(seed: int, letters: int) -> str:
+    """Return the command that plays a seed again."""
+    return f"python -m postroad.testing.sim replay {seed}" + (f" --letters {letters}" if letters != 100 else "")
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    if options.plan:
+        return msgspec.json.decode(Path(options.plan).read_bytes(), type=Plan)
+    return tell(int(options.seed), letters=options.letters)
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Play one story and print its timeline."""
+    played = play(plan_of(options))
+    verdict = judge(played)
+    lines = [*played.book.lines, *((at, f"  fact: {_brief(fact)}") for at, fact in played.facts)] + [
+        (at, f"  disk: {why}") for at, why in played.troubles
+    ]
+    wanted = options.about
+    for at, text in sorted(lines, key=lambda line: line[0]):
+        if not wanted or wanted in text or "CRASH" in text or "starts" in text:
+            say(f"{at:12.6f}  {text}")
+    for law in verdict.broken:
+        say(f"BROKEN  {law}")
+    say(f"trace {played.trace}")
+    return 1 if verdict.broken else 0
+
+
+def _brief(fact: object) -> str:
+    octets = msgspec.json.encode(fact)
+    return octets.decode()[:300]
+
+
+def shorten(options: argparse.Namespace) -> int:
+    """Find a shorter story that breaks the same law."""
+    plan = plan_of(options)
+    laws = {text.partition(":")[0] for text in judge(play(plan)).broken}
+    if not laws:
+        say("this story breaks no law")
+        return 2
+    law = options.law or sorted(laws, key=lambda one: one != "LOST")[0]
+    say(f"it breaks: {', '.join(sorted(laws))}; what is kept is {law!r}")
+
+    def breaks(candidate: Plan) -> bool:
+        return any(text.startswith(law) for text in judge(play(candidate)).broken)
+
+    plan = shrink(plan, breaks, tries=options.tries, tell=say)
+    Path(options.to).write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
+    say(f"again: python -m postroad.testing.sim replay --plan {options.to}")
+    return 0
+
+
+def hunt(options: argparse.Namespace) -> int:
+    from postroad.testing.sim.mutants import hunt_all
+
+    return hunt_all(options.names, seeds=options.seeds, letters=options.letters, say=say)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m postroad.testing.sim", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("run", help="play many seeds")
+    one.add_argument("seeds", help="FIRST-LAST")
+    one.add_argument("--letters", type=int, default=100)
+    one.add_argument("--sum", default="", help="file to which the sum is added")
+    one.add_argument("--minutes", type=float, default=1e9)
+    one.add_argument("--trace", action="store_true", help="print a hash of all that happened")
+    one.add_argument("--stop", action="store_true", help="stop at the first seed that breaks a law")
+    one.add_argument("--brief", action="store_true", help="without the table of places")
+    one.set_defaults(work=run)
+    for name, work, text in (
+        ("replay", replay, "play one and print its timeline"),
+        ("shrink", shorten, "find a shorter story"),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("seed", nargs="?", default="1")
+        one.add_argument("--letters", type=int, default=100)
+        one.add_argument("--plan", default="", help="a story in a file instead of a seed")
+        one.add_argument("--about", default="", help="only lines that have this in them, and crashes")
+        one.add_argument("--law", default="")
+        one.add_argument("--tries", type=int, default=400)
+        one.add_argument("--to", default="sim-plan.json")
+        one.set_defaults(work=work)
+    one = commands.add_parser("mutants", help="put bugs in, and see that they are found")
+    one.add_argument("names", nargs="*")
+    one.add_argument("--seeds", type=int, default=300)
+    one.add_argument("--letters", type=int, default=100)
+    one.set_defaults(work=hunt)
+    options = parser.parse_args(arguments)
+    return int(options.work(options))
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "postroad.testing.sim", *sys.argv[1:]])  # noqa: S606
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""What the outside world saw: what each client was told, what each next hop was given and answered, what broke when.
+
+Owns: the records on which the judge rests. Does not own: laws (judge.py). Nothing in it comes from the relay but what
+it said over the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class Sent(msgspec.Struct):
+    """One transaction of a client."""
+
+    token: str
+    attempt: int
+    client: str
+    sender: str
+    notify: str
+    hash: bytes
+    size: int
+    recipients: list[str] = []
+    """Those that were answered 250."""
+    refused: list[str] = []
+    dot_at: float = 0.0
+    """When the final dot was sent; 0.0: never."""
+    code: int = 0
+    """The final reply; 0: none was heard."""
+    told_at: float = 0.0
+    name: str = ""
+    """The id by which the relay says it queued the message."""
+    worker: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.token, self.attempt
+
+
+class Take(msgspec.Struct):
+    """A message that a next hop took as its own."""
+
+    token: str
+    attempt: int
+    peer: str
+    sender: str
+    recipients: tuple[str, ...]
+    at: float
+    hash: bytes
+    report: tuple[tuple[str, str], ...]
+    worker: str
+    code: int = 250
+    """What it answered; 0: the connection went before."""
+    reply_at: float = 0.0
+    """When the answer had reached the relay; 0.0: it never did."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A no from a next hop, or from DNS."""
+
+    at: float
+    code: int
+    stage: str
+    peer: str
+    reply_at: list[float]
+    """One value once it had reached the relay."""
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """The end of a process or of all."""
+
+    at: float
+    how: str
+    place: str
+    workers: tuple[str, ...]
+    between: str
+    """``dot``: a client waited for the reply to its final dot; ``record``: a delivery was not yet recorded; or both."""
+
+
+class Book:
+    """All of it."""
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        self.time = time
+        self.sent: dict[tuple[str, int], Sent] = {}
+        self.takes: list[Take] = []
+        self.refusals: dict[str, list[Refusal]] = {}
+        """By recipient."""
+        self.crashes: list[Crash] = []
+        self.starts: list[tuple[float, str]] = []
+        self.lines: list[tuple[float, str]] = []
+        """The timeline."""
+        self.waiting_dots = 0
+        self.dots = 0
+        self.replies = 0
+        self.last_reply_at = -1.0
+        self.in_flight = 0
+        self.broken: list[str] = []
+        """What the relay's own code raised that nobody caught."""
+        self.crowds: list[str] = []
+        """Limits that were exceeded, as next hops saw it."""
+        self.on_dot: Callable[[int], None] = lambda n: None
+        self.on_reply: Callable[[int], None] = lambda n: None
+
+    def note(self, text: str) -> None:
+        self.lines.append((self.time(), text))
+
+    def refuse(self, recipient: str, code: int, stage: str, peer: str) -> Refusal:
+        refusal = Refusal(self.time(), code, stage, peer, [])
+        self.refusals.setdefault(recipient.lower(), []).append(refusal)
+        return refusal
+
+    def dot(self) -> None:
+        self.dots += 1
+        self.waiting_dots += 1
+        self.on_dot(self.dots)
+
+    def reply(self) -> None:
+        """A next hop's 250 for a message has reached the relay."""
+        self.replies += 1
+        self.last_reply_at = self.time()
+        self.on_reply(self.replies)

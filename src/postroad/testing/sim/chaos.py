@@ -1,0 +1,196 @@
+"""What goes wrong with a machine, and when: crashes at every operation of its disk, and a disk in trouble.
+
+Owns: blows (a crash that waits for its moment), spells of trouble, counting how often a crash fell just before, in and
+just after each place of the product that touches the disk. Does not own: the disk (disk.py), what a crash means for
+processes and connections (machine.py). A blow's moment is counted in operations, so the same story repeats itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+from typing import Final, Literal
+
+import msgspec
+
+from postroad.core.faces import Dice
+from postroad.testing.sim.kernel import Kernel, Process
+
+BLOW_PATIENCE: Final = 0.08
+"""Seconds after which a blow that waits for an operation falls without one: about as long as a record may take."""
+_PRODUCT: Final = f"{os.sep}postroad{os.sep}"
+_TESTING: Final = f"{os.sep}postroad{os.sep}testing{os.sep}"
+
+_KIND_OF_TROUBLE: Final = {
+    **dict.fromkeys(("sync", "sync_directory"), "sync"),
+    **dict.fromkeys(("write", "create", "unlink", "rename", "link"), "write"),
+}
+
+How = Literal["process", "power"]
+When = Literal["before", "in", "after"]
+
+
+class Blow(msgspec.Struct, frozen=True):
+    """One crash."""
+
+    waits_for: Literal["time", "dot", "reply", "place", "start"]
+    """Time of the world; the n-th final dot of a client; the n-th 250 of a next hop; a place; a start of the relay."""
+    n: float
+    """Seconds, or the count of dots, replies, passages of the place, or starts."""
+    operations: int
+    """Further operations of the disk to let pass."""
+    how: How = "process"
+    when: When = "before"
+    place: str = ""
+    worker: int = 0
+    loses_all: bool = False
+    """Power: nothing that was not synced is left; else any part of it may be."""
+    down: float = 2.0
+    """Seconds until the machine, or the process, is back."""
+
+
+class Spell(msgspec.Struct, frozen=True):
+    """Trouble with the disk for some time."""
+
+    kind: Literal["write", "sync", "full", "slow", "hang"]
+    at: float
+    seconds: float
+    share: float = 1.0
+    """Of operations that fail, or are slow."""
+
+
+def place_of(depth: int) -> str:
+    """Return the function of the product that is at work, e.g. ``Store.checkpoint``."""
+    frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - there is no other way to ask who calls
+    while frame is not None:
+        code = frame.f_code
+        if _PRODUCT in code.co_filename and _TESTING not in code.co_filename:
+            return code.co_qualname
+        frame = frame.f_back
+    return "a thread's work"
+
+
+def kind_of(path: str) -> str:
+    """Return what sort of file it is."""
+    if path.endswith("spool.db-wal"):
+        return "WAL"
+    if path.endswith("spool.db"):
+        return "database"
+    if "/bodies" in path:
+        return "content"
+    if "/mail/" in path:
+        return "Maildir"
+    return "file" if "." in path.rsplit("/", 1)[-1] else "directory"
+
+
+class Chaos:
+    """The trouble of one machine."""
+
+    def __init__(self, kernel: Kernel, dice: Dice, spells: tuple[Spell, ...]) -> None:
+        self.kernel = kernel
+        self.dice = dice
+        self.spells = spells
+        self.crash: Callable[[Process, Blow, str], None] = lambda process, blow, place: None
+        """Lets a blow fall; the machine's."""
+        self.passed: Counter[str] = Counter()
+        self.crashed: Counter[tuple[str, str]] = Counter()
+        self.troubles: list[tuple[float, str]] = []
+        """When an operation failed, or was slow, and why."""
+        self.operations = 0
+        self.is_over = False
+        self._armed: list[list[object]] = []  # [blow, operations left]
+        self._places: list[list[object]] = []
+
+    def arm(self, blow: Blow) -> None:
+        """The blow's moment has come; it falls after so many operations more, or a little later without one."""
+        one: list[object] = [blow, blow.operations]
+        if blow.waits_for == "place":
+            self._places.append([blow, int(blow.n)])
+            return
+        self._armed.append(one)
+        if blow.waits_for in ("dot", "reply"):
+            self.kernel.after(BLOW_PATIENCE * self.dice.random(), self._run_out, one)
+
+    def _run_out(self, one: list[object]) -> None:
+        if one in self._armed:
+            self._armed.remove(one)
+            blow = one[0]
+            assert isinstance(blow, Blow)
+            self.strike(None, blow, "between operations")
+
+    def strike(self, process: Process | None, blow: Blow, place: str) -> None:
+        """Let it fall."""
+        if process is None:
+            self.crash(None, blow, place)  # type: ignore[arg-type]
+        else:
+            self.crash(process, blow, place)
+
+    def look(self, process: Process, operation: str, path: str) -> tuple[Blow | None, OSError | None, str]:
+        """Return what befalls this operation: a blow, or an error, or neither; and its place."""
+        place = f"{operation} {kind_of(path)} in {place_of(3)}"
+        self.operations += 1
+        self.passed[place] += 1
+        blow = self._due(place) if self._armed or self._places else None
+        if blow is not None:
+            self.crashed[place, blow.when] += 1
+            return blow, None, place
+        return None, self._error(operation, path) if self.spells else None, place
+
+    def _due(self, place: str) -> Blow | None:
+        for waiting in (self._armed, self._places):
+            for one in waiting:
+                blow, left = one
+                assert isinstance(blow, Blow)
+                assert isinstance(left, int)
+                if blow.place not in place:
+                    continue
+                if left <= 0:
+                    waiting.remove(one)
+                    return blow
+                one[1] = left - 1
+        return None
+
+    def _spell(self, *kinds: str) -> Spell | None:
+        if self.is_over:
+            return None
+        now = self.kernel.now
+        for spell in self.spells:
+            is_on = spell.kind in kinds and spell.at <= now < spell.at + spell.seconds
+            if is_on and (spell.share >= 1.0 or self.dice.random() < spell.share):
+                return spell
+        return None
+
+    def _error(self, operation: str, path: str) -> OSError | None:
+        code = 0
+        if operation in ("write", "create", "link", "rename") and self._spell("full"):
+            code = errno.ENOSPC
+        elif self._spell(_KIND_OF_TROUBLE.get(operation, "")):
+            code = errno.EIO
+        if not code:
+            return None
+        self.troubles.append((self.kernel.now, f"{operation} {path}: {os.strerror(code)}"))
+        return OSError(code, os.strerror(code), path)
+
+    @property
+    def is_full(self) -> bool:
+        return (
+            any(one.kind == "full" and one.at <= self.kernel.now < one.at + one.seconds for one in self.spells)
+            and not self.is_over
+        )
+
+    def seconds(self) -> float:
+        """Return how long a piece of blocking work takes."""
+        dice = self.dice
+        took = 0.0002 + 0.003 * dice.random() ** 3
+        if self.spells and (spell := self._spell("slow", "hang")) is not None:
+            if spell.kind == "hang":
+                took = spell.at + spell.seconds - self.kernel.now + dice.random()
+            else:
+                took = 0.02 + dice.random() * 1.5
+            self.troubles.append((self.kernel.now, f"slow for {took:.3f} s"))
+            self.troubles.append((self.kernel.now + took, "slow until here"))
+        return took

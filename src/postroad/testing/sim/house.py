@@ -1,0 +1,229 @@
+"""The house of the simulation: one worker of the relay, built of the real parts with other hands.
+
+Owns: plugging simulated time, chance, names, disk, threads, network and TLS into Shard, InboundServer and Outbound, as
+service/worker.py plugs in the real ones (keep in step with it). Does not own: when a worker starts and dies
+(machine.py). No line of production code is changed for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from postroad.config.load import load_text
+from postroad.config.model import Settings
+from postroad.core.facts import AnyFact
+from postroad.inbound.server import InboundServer
+from postroad.ledger.local import LocalLimits
+from postroad.net.stream import SocketStream
+from postroad.service.build_inbound import build_house, profile_of, server_limits
+from postroad.service.build_outbound import Outbound, OutboundWorld
+from postroad.spool.ground import ShardSettings
+from postroad.spool.owner import ShardOwned
+from postroad.spool.shard import Shard
+from postroad.spool.store import StoreOptions
+from postroad.testing.fault_vfs import FaultVfs
+from postroad.testing.seeded_dice import SeededDice
+from postroad.testing.sim.disk import ProcessDisk
+from postroad.testing.sim.kernel import START, Process
+from postroad.testing.sim.resolver import SimResolver
+from postroad.testing.sim.story import Plan
+from postroad.testing.sim.threads import SimThreads
+from postroad.testing.sim.tls import SimContext, context_of
+
+if TYPE_CHECKING:
+    from postroad.testing.sim.machine import Machine
+
+RELAY: Final = "192.0.2.1"
+DATA: Final = "/data"
+LOCAL: Final = "local.example"
+VOID: Final = "void.example"
+REFUSED: Final = "no.example"
+EPOCH: Final = 1_767_268_800.0
+"""Wall-clock time at which a world begins: 2026-01-01 12:00 UTC."""
+
+
+def settings_of(plan: Plan) -> Settings:
+    """Return the relay's settings."""
+    rate = f'rate = "{plan.rate}/min"' if plan.rate else ""
+    text = f"""
+data_dir = "{DATA}"
+[[listener]]
+name = "in"
+address = "{RELAY}:25"
+role = "mx"
+[relay]
+networks = ["10.0.0.0/8"]
+[spool]
+body_file_above = "{plan.file_above}B"
+min_free = "1MiB"
+[retry]
+first = "{plan.retry_first:.0f}s"
+longest = "{plan.retry_longest:.0f}s"
+expire = "{plan.expire:.0f}s"
+warn = "{plan.warn:.0f}s"
+[[destination]]
+domain = "*"
+connections = {plan.connections}
+messages_per_connection = {plan.messages_per_connection}
+{rate}
+[[route]]
+to = "{LOCAL}"
+via = "maildir:{DATA}/mail/{{address}}"
+[[route]]
+to = "{VOID}"
+via = "discard:"
+[[route]]
+to = "{REFUSED}"
+via = "reject:We do not go there"
+"""
+    return load_text(text).settings
+
+
+class SimClock:
+    """The machine's wall clock: may be set."""
+
+    def __init__(self, time: Callable[[], float]) -> None:
+        self._time = time
+        self.offset = EPOCH - START
+
+    def now(self) -> float:
+        return self._time() + self.offset
+
+
+class SimOutlet:
+    """Facts of one process, kept by the machine."""
+
+    def __init__(self, process: Process, emit: Callable[[AnyFact], None]) -> None:
+        self._process = process
+        self._emit = emit
+
+    def emit(self, fact: AnyFact) -> None:
+        if self._process.is_alive:
+            self._emit(fact)
+
+
+class SimOwner:
+    """The right to a shard's directory: held by a living process."""
+
+    def __init__(self, owners: dict[str, Process], directory: str, process: Process) -> None:
+        holder = owners.get(directory)
+        if holder is not None and holder.is_alive and holder is not process:
+            raise ShardOwned(f"{directory} is held by {holder.name}")
+        self._owners = owners
+        self._directory = directory
+        self._process = process
+        owners[directory] = process
+
+    def release(self) -> None:
+        if self._owners.get(self._directory) is self._process:
+            del self._owners[self._directory]
+
+
+class Worker:
+    """One worker, from its start to its death."""
+
+    def __init__(self, machine: Machine, slot: int, incarnation: int) -> None:
+        self.machine = machine
+        self.slot = slot
+        kernel = machine.kernel
+        self.process = process = Process(kernel, f"worker-{slot}#{incarnation}")
+        process.broke = self._broke
+        process.loop.network = machine.network
+        process.loop.address = RELAY
+        self.disk = ProcessDisk(machine.disk, process, machine.chaos)
+        self._vfs_name = f"sim-{id(machine):x}-{slot}-{incarnation}"
+        self.vfs: FaultVfs | None = FaultVfs(self._vfs_name, self.disk)
+        self.threads = SimThreads(process, machine.chaos)
+        self.dice = SeededDice(machine.plan.seed * 1_000_003 + slot * 1_009 + incarnation)
+        self.outlet = SimOutlet(process, machine.learn)
+        self.limits = LocalLimits(process.loop.time)
+        self.shard: Shard | None = None
+        self.inbound: InboundServer | None = None
+        self.outbound: Outbound | None = None
+        self.is_serving = False
+
+    def _broke(self, why: str) -> None:
+        self.machine.book.broken.append(f"{self.process.name}: {why}")
+        self.machine.book.note(f"{self.process.name} broke: {why}")
+
+    async def start(self) -> None:
+        """Take the shard and serve. Raises what Shard.take raises."""
+        machine, plan = self.machine, self.machine.plan
+        settings, time = machine.settings, self.process.loop.time
+        self.shard = await self.take(self.slot)
+        house = build_house(settings, self.shard, machine.clock, self.outlet, self.limits, time)
+        self.inbound = InboundServer(house, server_limits(settings), tls=context_of)
+        self.outbound = Outbound(
+            settings,
+            OutboundWorld(
+                spool=self.shard,
+                clock=machine.clock,
+                dice=self.dice,
+                outlet=self.outlet,
+                limits=self.limits,
+                disk=self.disk,
+                threads=self.threads,
+                time=time,
+                tls_context=context_of,
+                make_resolver=lambda _: SimResolver(machine.kernel, self.dice, plan.peers),
+            ),
+        )
+        self.outbound.start()
+        self.inbound.start()
+        self._profile = profile_of(settings.listener[0], settings)
+        self.is_serving = True
+
+    async def take(self, number: int, owner: Any = None) -> Shard:
+        """Take a shard."""
+        machine = self.machine
+        directory = f"{DATA}/shard-{number}"
+        return await Shard.take(
+            directory,
+            number=number,
+            clock=machine.clock,
+            outlet=self.outlet,
+            disk=self.disk,
+            threads=self.threads,
+            settings=ShardSettings(
+                min_free=machine.settings.spool.min_free,
+                store=StoreOptions(vfs=self._vfs_name, exclusive=True, checkpoint_octets=machine.plan.checkpoint),
+            ),
+            owner=owner or SimOwner(machine.owners, directory, self.process),
+        )
+
+    def new_stream(self) -> SocketStream:
+        """Return what talks with a client that has just connected."""
+        return SocketStream(self.process.loop, self._on_stream)
+
+    def _on_stream(self, stream: SocketStream) -> None:
+        self.process.loop.create_task(self._serve(stream), name="session")
+
+    async def _serve(self, stream: SocketStream) -> None:
+        assert self.inbound is not None
+        try:
+            await self.inbound.serve(self._profile, stream)
+        finally:
+            stream.close()
+
+    async def stop(self) -> None:
+        """Stop in order: drain, write what is recorded, close."""
+        self.is_serving = False
+        assert self.inbound is not None
+        assert self.outbound is not None
+        assert self.shard is not None
+        patience = self.machine.settings.process.drain
+        await self.inbound.drain(patience)
+        await self.outbound.drain(patience)
+        await self.shard.flush_records()
+        await self.outbound.close()
+        await self.shard.close()
+
+    def forget(self) -> None:
+        """The process is gone: let go of what it held in this one."""
+        if self.vfs is not None:
+            self.vfs.unregister()
+            self.vfs = None
+
+
+__all__ = ["DATA", "LOCAL", "REFUSED", "RELAY", "VOID", "SimContext", "Worker", "settings_of"]

@@ -1,0 +1,273 @@
+"""The judge: what every client was told, what every next hop took, and whether that is the promise.
+
+Owns: the laws about messages: none lost, none that was refused, none torn, duplicates with their cause, reports and
+drops with theirs, contents. Does not own: laws about limits, times and facts (judge_more.py), seeing (book.py). Imports
+nothing of the product: it rests on what went over the wire, and at the end on rows and files (disk_image.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+from postroad.testing.sim.book import Crash, Sent, Take
+from postroad.testing.sim.disk_image import Drop, Image
+from postroad.testing.sim.house import REFUSED, VOID
+from postroad.testing.sim.resolver import NO_SUCH_DOMAIN, NULL_MX
+from postroad.testing.sim.world import Played
+
+RECORD_MAX: Final = 0.05
+"""Seconds until what was delivered is durable: what docs/durability.md promises."""
+COMMIT_MAX: Final = 0.03
+"""Seconds that a few batches, reads and syncs of a disk that works take besides, in this world."""
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Verdict(msgspec.Struct):
+    """What the judge finds."""
+
+    broken: list[str] = []
+    """Laws that were broken, in words."""
+    ends: Counter[str] = Counter()
+    """How recipients of accepted messages ended."""
+    duplicates: Counter[str] = Counter()
+    """By cause."""
+    accepted: int = 0
+    unknown: int = 0
+    refused: int = 0
+
+
+class Judge:
+    """Looks at one played story."""
+
+    def __init__(self, played: Played) -> None:
+        self.played = played
+        self.book = played.book
+        self.image: Image = played.image
+        self.plan = played.plan
+        self.verdict = Verdict([], Counter(), Counter())
+        self.deliveries: dict[str, list[Take]] = defaultdict(list)
+        self.arrivals: dict[str, list[Take]] = defaultdict(list)
+        """Reports as well."""
+        self.reports: dict[str, list[tuple[float, str]]] = defaultdict(list)
+        """Recipient -> when somebody took a report on it, and its action."""
+        for take in self.book.takes:
+            for address in take.recipients:
+                self.arrivals[address].append(take)
+                if not take.report:
+                    self.deliveries[address].append(take)
+            for address, action in take.report:
+                self.reports[address].append((take.at, action))
+        self.stored = Counter(one.address for one in self.image.stored)
+        self.drops: dict[str, list[Drop]] = defaultdict(list)
+        for drop in self.image.drops:
+            self.drops[drop.recipient.lower()].append(drop)
+        self.waiting: dict[int, set[int]] = defaultdict(set)
+        for message, number, _, _ in self.image.waiting:
+            self.waiting[message].add(number)
+        self.senders = {sent.sender.lower() for sent in self.book.sent.values() if sent.sender}
+        self.forward = sum(max(0.0, by) for _, by in self.plan.jumps)
+
+    def judge(self) -> Verdict:
+        """Return the verdict on the messages."""
+        for sent in self.book.sent.values():
+            self._look_at(sent)
+        self._look_at_takes()
+        self._look_at_drops()
+        return self.verdict
+
+    def breaks(self, law: str) -> None:
+        self.verdict.broken.append(law)
+
+    # --- each message of a client ---
+
+    def _look_at(self, sent: Sent) -> None:
+        verdict = self.verdict
+        name = f"{sent.token}.{sent.attempt}"
+        ends = {address: self._ends(sent, number, address) for number, address in enumerate(sent.recipients)}
+        for address in sent.refused:
+            if found := self._ends(sent, -1, address):
+                self.breaks(f"refused recipient: {address} was refused to {name}, and is {', '.join(found)}")
+        if sent.code // 100 == 2 and sent.recipients:
+            verdict.accepted += 1
+            for address, found in ends.items():
+                if not found:
+                    self.breaks(f"LOST: {name} got 250 at {sent.told_at:.3f}, and {address} has no end")
+                verdict.ends["+".join(found) or "lost"] += 1
+        elif sent.code or not sent.dot_at:
+            verdict.refused += 1
+            for address, found in ends.items():
+                if found:
+                    self.breaks(f"refused: {name} got {sent.code or 'no chance'}, and {address} is {', '.join(found)}")
+        else:
+            verdict.unknown += 1
+            if any(ends.values()) and not all(ends.values()):
+                missing = [address for address, found in ends.items() if not found]
+                self.breaks(f"torn: {name} was kept for some recipients, and not for {', '.join(missing)}")
+        self._look_at_copies(sent)
+
+    def _ends(self, sent: Sent, number: int, address: str) -> list[str]:
+        """Return how a recipient ended, all the ways that can be seen."""
+        ends = []
+        if self.deliveries[address] or self.stored[address]:
+            ends.append("delivered")
+        failed = [at for at, action in self.reports[address] if action == "failed"]
+        if failed:
+            ends.append("reported")
+            if not self.cause(sent, address, self._reported_at(address, min(failed))):
+                self.breaks(f"report without cause: on {address} at {min(failed):.3f}")
+        if self.drops[address]:
+            ends.append("dropped")
+        if not ends and sent.sender and self.drops[sent.sender.lower()] and self.cause(sent, address, 1e12):
+            ends.append("report dropped")
+        if number in self.waiting.get(_number_of(sent.name), ()):
+            ends.append("queued")
+        return ends
+
+    def _reported_at(self, address: str, at: float) -> float:
+        """Return when the report was made, as far as a fact tells, else when it arrived."""
+        for when, fact in self.played.facts:
+            named = getattr(fact, "recipients", ())
+            if type(fact).__name__ == "Reported" and fact.action == "failed" and address in named:  # type: ignore[union-attr]
+                return when
+        return at
+
+    def cause(self, sent: Sent, address: str, at: float) -> str:
+        """Return why an address can have failed for good at ``at``, as the outside world knows; empty: it cannot."""
+        domain = address.partition("@")[2]
+        if domain in (REFUSED, NO_SUCH_DOMAIN, NULL_MX):
+            return domain
+        for refusal in self.book.refusals.get(address, ()):
+            if refusal.code >= 500 and refusal.at <= at:
+                return f"{refusal.code} of {refusal.peer}"
+        for peer in self.plan.peers:
+            if domain in peer.domains and 0 < peer.size_max < sent.size + 4_096:
+                return f"too big for {peer.name}"
+        begun = sent.dot_at or self.book.time()
+        if at - begun + self.forward >= self.plan.expire - 1.0:
+            return "expired"
+        return ""
+
+    # --- duplicates ---
+
+    def _look_at_copies(self, sent: Sent) -> None:
+        for address in sent.recipients:
+            takes = self.deliveries[address]
+            for take, following in pairwise(takes):
+                self.verdict.duplicates[self._why_again(take, following, address)] += 1
+            if self.stored[address] > 1:
+                self.breaks(f"doubled: {address} lies {self.stored[address]} times in its Maildir")
+            failed = [at for at, action in self.reports[address] if action == "failed"]
+            if takes and failed and takes[0].reply_at and not self._crash_after(takes[0], 1e12):
+                self.breaks(f"delivered and reported as failed: {address}, nothing was lost")
+
+    def _why_again(self, take: Take, following: Take, address: str) -> str:
+        if not take.reply_at:
+            return "the final reply was lost"
+        crash = self._crash_after(take, following.at)
+        if crash is None:
+            self.breaks(
+                f"doubled: {address} was taken at {take.at:.3f}, the reply arrived, and again at {following.at:.3f}"
+            )
+            return "none"
+        gap = crash.at - take.reply_at
+        if gap <= RECORD_MAX + COMMIT_MAX:
+            return "crash between delivery and record"
+        if self._goes_on(take, address):
+            return "crash while other recipients of the same attempt were under way"
+        if any(take.reply_at - 30.0 <= at <= crash.at for at, _ in self.played.troubles):
+            return "crash while the disk was in trouble"
+        self.breaks(f"doubled: {address} was delivered {gap:.3f} s before the crash at {crash.at:.3f}, and again")
+        return "none"
+
+    def _goes_on(self, take: Take, address: str) -> bool:
+        """True if the host had just put off another recipient of the message: then the next host was being asked."""
+        sent = self.book.sent.get((take.token, take.attempt))
+        for other in () if sent is None else sent.recipients:
+            for refusal in self.book.refusals.get(other, ()) if other != address else ():
+                if refusal.peer == take.peer and abs(refusal.at - take.at) < 15.0:
+                    return True
+        return False
+
+    def _crash_after(self, take: Take, before: float) -> Crash | None:
+        for crash in self.book.crashes:
+            if take.worker in crash.workers and take.reply_at <= crash.at <= before:
+                return crash
+        return None
+
+    # --- what arrived ---
+
+    def _look_at_takes(self) -> None:
+        for take in self.book.takes:
+            if take.report:
+                self._look_at_report(take)
+                continue
+            sent = self.book.sent.get((take.token, take.attempt))
+            if sent is None:
+                self.breaks(f"unknown: {take.peer} took at {take.at:.3f} what no client sent")
+                continue
+            name = f"{take.token}.{take.attempt}"
+            if take.hash != sent.hash:
+                self.breaks(f"content: {take.peer} took {name} at {take.at:.3f} with another content than was sent")
+            if take.sender.lower() != sent.sender.lower():
+                self.breaks(f"sender: {name} came from {sent.sender!r} and went as {take.sender!r}")
+            for address in take.recipients:
+                if address not in sent.recipients:
+                    self.breaks(f"stranger: {name} went to {address}, whom the client did not name")
+        for stored in self.image.stored:
+            sent = self.book.sent.get((stored.seen.token, stored.seen.attempt))
+            if sent is None or stored.seen.hash != sent.hash or stored.address not in sent.recipients:
+                self.breaks(f"content: {stored.name} in the Maildir of {stored.address} is not what was sent")
+
+    def _look_at_report(self, take: Take) -> None:
+        if take.sender:
+            self.breaks(f"report: {take.peer} took one at {take.at:.3f} that is from {take.sender}, not from nobody")
+        sent = self.book.sent.get((take.token, take.attempt))
+        for address in take.recipients:
+            if address not in self.senders:
+                self.breaks(f"report: went to {address}, who sent nothing")
+        if sent is None:
+            return
+        for address, action in take.report:
+            if address not in sent.recipients:
+                self.breaks(f"report: tells of {address}, who is no recipient of {sent.token}.{sent.attempt}")
+            taken = self.deliveries[address] or self.stored[address]
+            if action in ("delivered", "relayed") and not taken:
+                self.breaks(f"report: says that {address} was {action}, and nobody took it")
+            if action == "failed" and "NEVER" in sent.notify:
+                self.breaks(f"report: on {address}, whose sender wants to hear nothing")
+
+    def _look_at_drops(self) -> None:
+        """Every drop's rule must be one that applies."""
+        by_address = {address: sent for sent in self.book.sent.values() for address in sent.recipients}
+        by_sender = {sent.sender.lower(): sent for sent in self.book.sent.values() if sent.sender}
+        for address, drops in self.drops.items():
+            sent = by_address.get(address)
+            about = sent or by_sender.get(address)
+            for drop in drops:
+                if about is None:
+                    self.breaks(f"drop: of {address}, who is not known, by {drop.rule}")
+                elif drop.rule.startswith("route:"):
+                    if not address.endswith(f"@{VOID}"):
+                        self.breaks(f"drop: of {address} by {drop.rule}, which is not its route")
+                elif drop.rule not in ("null-sender", "notify-never"):
+                    self.breaks(f"drop: of {address} by a rule nobody made: {drop.rule}")
+                elif drop.rule == "null-sender" and sent is not None and sent.sender:
+                    self.breaks(f"drop: of {address} as from nobody, and it is from {sent.sender}")
+                elif drop.rule == "notify-never" and (sent is None or "NEVER" not in sent.notify):
+                    self.breaks(f"drop: of {address} by notify-never, and nobody said NEVER")
+                elif not self.cause(about, address, drop.at):
+                    self.breaks(f"drop: of {address} by {drop.rule}, and nothing had failed")
+
+
+def _number_of(name: str) -> int:
+    """Return the number that an id of 13 characters stands for (Crockford's base 32); -1 for none."""
+    if len(name) != 13 or any(one not in _ALPHABET for one in name):
+        return -1
+    number = 0
+    for one in name:
+        number = number * 32 + _ALPHABET.index(one)
+    return number

@@ -1,0 +1,196 @@
+"""The relay's machine: its disk, its workers, its power switch.
+
+Owns: starting workers, what a crash does to processes, disk and connections, starting again until the world is quiet.
+Does not own: when a crash falls (chaos.py), what a worker is made of (house.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from postroad.core.facts import AnyFact
+from postroad.spool.errors import StoreTrouble
+from postroad.spool.owner import ShardOwned
+from postroad.testing.memory_disk import MemoryDisk
+from postroad.testing.seeded_dice import SeededDice
+from postroad.testing.sim.book import Book, Crash
+from postroad.testing.sim.chaos import Blow, Chaos
+from postroad.testing.sim.house import DATA, RELAY, SimClock, Worker, settings_of
+from postroad.testing.sim.kernel import Kernel, Process
+from postroad.testing.sim.network import Network, Served
+from postroad.testing.sim.story import Plan
+
+DOWN_MIN = 0.05
+"""Seconds a process is away at least: its successor has to be started."""
+
+
+class Machine:
+    """One machine with the relay on it."""
+
+    def __init__(self, kernel: Kernel, network: Network, book: Book, plan: Plan) -> None:
+        self.kernel = kernel
+        self.network = network
+        self.book = book
+        self.plan = plan
+        self.settings = settings_of(plan)
+        self.dice = SeededDice(plan.seed * 7 + 5)
+        self.disk = MemoryDisk()
+        self.chaos = Chaos(kernel, SeededDice(plan.seed * 7 + 6), plan.spells)
+        self.chaos.crash = self.crash
+        self.clock = SimClock(lambda: kernel.now)
+        self.owners: dict[str, Process] = {}
+        self.workers: dict[int, Worker] = {}
+        self.facts: list[tuple[float, AnyFact]] = []
+        self.starts = 0
+        self.crashes_max = 200
+        self.is_busy: Callable[[], bool] = lambda: False
+        """True while a next hop has a delivery in hand."""
+        self.is_off = False
+        self._dead: list[Worker] = []
+        network.host(RELAY).accept = self._accept
+
+    def learn(self, fact: AnyFact) -> None:
+        self.facts.append((self.kernel.now, fact))
+
+    # --- life ---
+
+    def switch_on(self) -> None:
+        self.is_off = False
+        if self.disk.is_off:
+            self.disk.power_on()
+            for wire in self._wires_to_relay():
+                wire.wake_up()
+        for slot in range(self.plan.workers):
+            self.start(slot)
+
+    def start(self, slot: int) -> None:
+        """Start a worker, as the supervisor does: again after a second where it cannot start."""
+        if self.is_off or slot in self.workers:
+            return
+        self.starts += 1
+        worker = self.workers[slot] = Worker(self, slot, self.starts)
+        self.book.starts.append((self.kernel.now, worker.process.name))
+        self.book.note(f"{worker.process.name} starts")
+        for blow in self.plan.blows:
+            if blow.waits_for == "start" and int(blow.n) == self.starts:
+                self.chaos.arm(blow)
+        loop = worker.process.loop
+        self.kernel.enter(worker.process, lambda: loop.create_task(self._begin(worker), name="start"))
+
+    async def _begin(self, worker: Worker) -> None:
+        try:
+            await worker.start()
+        except (StoreTrouble, ShardOwned, OSError) as error:
+            self.book.note(f"{worker.process.name} cannot start: {error}")
+            self.end(worker, silently=False)
+            self.kernel.after(1.0, self.start, worker.slot)
+
+    def end(self, worker: Worker, *, silently: bool) -> None:
+        """The process is gone, whatever it was at."""
+        if self.workers.get(worker.slot) is worker:
+            del self.workers[worker.slot]
+        worker.is_serving = False
+        worker.process.die()
+        self.network.process_died(worker.process, silently=silently)
+        worker.forget()
+        self._dead.append(worker)
+
+    # --- crashes ---
+
+    def crash(self, process: Process | None, blow: Blow, place: str) -> None:
+        """Let a blow fall on the worker that is at work, or on the one it names; a power cut falls on all."""
+        if len(self.book.crashes) >= self.crashes_max or not self.workers:
+            return
+        if blow.how == "power":
+            fallen = list(self.workers.values())
+        else:
+            fallen = [one for one in self.workers.values() if one.process is process]
+            if not fallen:
+                slots = sorted(self.workers)
+                fallen = [self.workers[slots[blow.worker % len(slots)]]]
+        names = tuple(one.process.name for one in fallen)
+        between = ("dot" if self.book.waiting_dots else "") + ("record" if self._is_unrecorded() else "")
+        self.book.crashes.append(Crash(self.kernel.now, blow.how, f"{blow.when} {place}", names, between))
+        self.book.note(f"CRASH ({blow.how}) of {', '.join(names)} {blow.when} {place}")
+        for one in fallen:
+            self.end(one, silently=blow.how == "power")
+        if blow.how == "power":
+            self.disk.power_off(None if blow.loses_all else self.dice)
+            self.is_off = True
+            self.kernel.after(blow.down, self.switch_on)
+        else:
+            for one in fallen:
+                self.kernel.after(max(DOWN_MIN, min(blow.down, 3.0)), self.start, one.slot)
+
+    def _is_unrecorded(self) -> bool:
+        return self.is_busy() or self.kernel.now - self.book.last_reply_at <= 0.05
+
+    def _wires_to_relay(self) -> list[Any]:
+        return [
+            wire
+            for host in self.network.hosts.values()
+            for wire in list(host.wires.values())
+            if wire.other.name[0] == RELAY or wire.is_deaf
+        ]
+
+    # --- connections ---
+
+    def _accept(self, port: int) -> Served | None:
+        serving = [one for _, one in sorted(self.workers.items()) if one.is_serving]
+        if not serving:
+            return None
+        worker = serving[int(self.network.dice.random() * len(serving))]
+        return worker.process, worker.new_stream
+
+    # --- the end ---
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if everything is up and nothing waits."""
+        if self.is_off or len(self.workers) != self.plan.workers:
+            return False
+        for worker in self.workers.values():
+            if not worker.is_serving or worker.shard is None:
+                return False
+            shard = worker.shard
+            if shard.agenda.recipients or shard._messages or shard.writer.is_stopped:  # noqa: SLF001 - asking changes it
+                return False
+        return not self.network.host(RELAY).wires
+
+    async def stop(self) -> None:
+        """Stop all workers in order, each in its own process. Called in the outside world."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        left = list(self.workers.values())
+
+        async def stop(worker: Worker) -> None:
+            await worker.stop()
+            left.remove(worker)
+            if not left:
+                self.kernel.outside.loop.call_soon(_set, done)
+
+        for worker in list(left):
+            process = worker.process
+            coroutine = stop(worker)
+            self.kernel.enter(process, lambda loop=process.loop, one=coroutine: loop.create_task(one, name="stop"))
+        await done
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for worker in list(self.workers.values()):
+            self.end(worker, silently=True)
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            self._dead.clear()
+        finally:
+            sys.unraisablehook = hook
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+__all__ = ["DATA", "Machine"]

@@ -1,0 +1,105 @@
+"""Bugs put in on purpose, and how many seeds it takes until the judge sees each.
+
+Owns: applying a mutant to a copy of the source and running seeds on it in a process of its own. The bugs stand in
+mutant_list.py, and as patches in tests/sim/mutants (anybody may add some, best without having read the simulation).
+One that is not found is a defect of the simulation. Does not own: the working copy, which is never changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from postroad.testing.sim.mutant_list import MUTANTS, Mutant
+
+SOURCE: Final = Path(__file__).resolve().parents[3]
+PATCHES: Final = SOURCE.parent / "tests" / "sim" / "mutants"
+_BROKE: Final = re.compile(r"^seed (\d+) broke \d+ laws; (.*)$", re.MULTILINE)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What came of one mutant."""
+
+    name: str
+    seeds: int
+    """How many seeds it took; 0: it was not found."""
+    law: str
+    seconds: float
+    trouble: str = ""
+
+
+def apply(mutant: Mutant, source: Path) -> str:
+    """Change the copy; return what is wrong with the mutant, empty if it applies."""
+    for path, old, new in mutant.edits:
+        file = source / "postroad" / path
+        text = file.read_text()
+        if text.count(old) != 1:
+            return f"{path} has what is to be replaced {text.count(old)} times"
+        file.write_text(text.replace(old, new))
+    return ""
+
+
+def patch(file: Path, source: Path) -> str:
+    """Apply a patch (made with a/src/postroad/... paths) to the copy."""
+    command = ["patch", "--quiet", "--batch", "-p2", "-d", str(source)]
+    done = subprocess.run(command, input=file.read_bytes(), capture_output=True, check=False)  # noqa: S603
+    return "" if done.returncode == 0 else done.stdout.decode().strip()[:200] or "the patch does not apply"
+
+
+def hunt(name: str, change: Callable[[Path], str], *, seeds: int, letters: int) -> Found:
+    """Look for one bug."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="postroad-mutant-") as directory:
+        copy = Path(directory) / "src"
+        shutil.copytree(SOURCE / "postroad", copy / "postroad", ignore=shutil.ignore_patterns("__pycache__"))
+        if trouble := change(copy):
+            return Found(name, 0, "", 0.0, trouble)
+        arguments = ["run", f"1-{seeds}", "--stop", "--brief", "--letters", str(letters)]
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "postroad.testing.sim", *arguments]
+        done = subprocess.run(  # noqa: S603
+            command, env=environment, cwd=directory, capture_output=True, text=True, check=False
+        )
+    seconds = time.monotonic() - began
+    if (found := _BROKE.search(done.stdout)) is not None:
+        return Found(name, int(found[1]), found[2][:150], seconds)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["it ended without a word"]
+        return Found(name, 0, "", seconds, lines[-1][:200])
+    return Found(name, 0, "", seconds)
+
+
+def all_mutants() -> dict[str, Callable[[Path], str]]:
+    """Return how to make each, by name: those of the list, and the patches."""
+    found: dict[str, Callable[[Path], str]] = {}
+    for mutant in MUTANTS:
+        found[mutant.name] = lambda source, one=mutant: apply(one, source)  # type: ignore[misc]
+    for file in sorted(PATCHES.glob("*.patch")):
+        found[file.stem] = lambda source, one=file: patch(one, source)  # type: ignore[misc]
+    return found
+
+
+def hunt_all(names: Iterable[str], *, seeds: int, letters: int, say: Callable[[str], None]) -> int:
+    """Look for all, or for the named ones; 1 if one was not found."""
+    missing = 0
+    known = all_mutants()
+    for name in list(names) or list(known):
+        found = hunt(name, known[name], seeds=seeds, letters=letters)
+        if found.trouble:
+            say(f"{name:36} CANNOT RUN: {found.trouble}")
+        elif found.seeds:
+            say(f"{name:36} found with seed {found.seeds:>5} in {found.seconds:5.0f} s: {found.law}")
+        else:
+            say(f"{name:36} NOT FOUND in {seeds} seeds, {found.seconds:.0f} s")
+        missing += not found.seeds
+    return 1 if missing else 0

@@ -1,0 +1,119 @@
+"""The story of one seed as plain data: who sends what, who takes it how, what breaks when.
+
+Owns: the values, so that a story can be written down, cut shorter (shrink.py) and played again. Does not own: making
+one from a seed (teller.py), playing it (world.py). Each part has dice of its own, so taking one part away leaves what
+the others do as it was.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from postroad.testing.sim.chaos import Blow, Spell
+from postroad.testing.sim.network import Weather
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A message that a client wants to send."""
+
+    token: str
+    at: float
+    """Seconds after the world began."""
+    recipients: tuple[str, ...]
+    size: int
+    sender: str
+    """Address that is this letter's alone; empty: the null path."""
+    notify: str = ""
+    """NOTIFY of each recipient; empty: not said."""
+    breaks_off: bool = False
+    """The client goes away in the middle of the content, the first time."""
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """A client."""
+
+    name: str
+    address: str
+    letters: tuple[Letter, ...]
+    pipelines: bool = True
+    tls: bool = False
+    per_connection: int = 5
+    tries: int = 2
+    """How often a letter that was not taken for now is sent again, each time as a message of its own."""
+    patience: float = 120.0
+    reads_slowly: bool = False
+    hangs_up_at: int = 0
+    """Share in percent of letters after whose final dot the client goes without waiting for the reply."""
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A next hop: what it does to a message, by chances; anything may be said of one."""
+
+    name: str
+    address: str
+    domains: tuple[str, ...]
+    well_after: float
+    """Seconds after which it only takes what comes, as good hosts do; infinity: never."""
+    greylists: float = 0.0
+    """Seconds for which a new recipient is told 450."""
+    rcpt_4xx: float = 0.0
+    rcpt_5xx: float = 0.0
+    """Share of recipients, for good: by their name."""
+    rate_4xx: float = 0.0
+    """Share of transactions refused with 451 4.7.1 at MAIL."""
+    dot_4xx: float = 0.0
+    dot_5xx: float = 0.0
+    """The latter by the message."""
+    drops_untaken: float = 0.0
+    """Share of messages after whose final dot the connection breaks, not taken."""
+    drops_taken: float = 0.0
+    """Likewise, but taken: a duplicate is to come."""
+    garbage: float = 0.0
+    breaks_tls: float = 0.0
+    silent: float = 0.0
+    """Share of connections on which nothing is ever said."""
+    slow: float = 0.0
+    """Seconds until a reply, at most."""
+    tls: bool = False
+    dsn: bool = False
+    chunking: bool = False
+    pipelining: bool = True
+    size_max: int = 0
+    bounces_later: float = 0.0
+    down: tuple[tuple[float, float], ...] = ()
+    """Spans in which the host is gone."""
+    cut_off: tuple[tuple[float, float], ...] = ()
+    """Spans in which the relay and this host do not reach each other."""
+    names_fail: float = 0.0
+    """Share of DNS questions about its domains that are not answered."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A story."""
+
+    seed: int
+    senders: tuple[Sender, ...]
+    peers: tuple[Peer, ...]
+    spells: tuple[Spell, ...]
+    blows: tuple[Blow, ...]
+    weather: Weather
+    retry_first: float = 20.0
+    retry_longest: float = 160.0
+    expire: float = 900.0
+    warn: float = 300.0
+    connections: int = 5
+    messages_per_connection: int = 20
+    rate: int = 0
+    """Messages a minute to one destination; 0: any number."""
+    file_above: int = 8_192
+    checkpoint: int = 262_144
+    jumps: tuple[tuple[float, float], ...] = ()
+    """The wall clock is set: at, by how many seconds."""
+    workers: int = 1
+    workers_after: int = 0
+    """The number of workers from the second start on; 0: the same. Fewer: shards are adopted."""
+    restarts_orderly: tuple[float, ...] = ()
+
+    @property
+    def letters(self) -> int:
+        return sum(len(one.letters) for one in self.senders)

@@ -1,0 +1,93 @@
+"""The simulation, a quick set of it: fixed seeds hold every law, the same seed plays the same story, bugs are seen.
+
+Each test runs the command in a process of its own, as people do: it fixes the order of sets of text. The long runs are
+``make sim``; docs/testing.md has their figures.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from postroad.testing.sim.mutant_list import MUTANTS
+from postroad.testing.sim.mutants import SOURCE, apply
+from postroad.testing.sim.shrink import shrink
+from postroad.testing.sim.story import Plan
+from postroad.testing.sim.teller import tell
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = [f"{first}-{first + 14}" for first in (1, 16, 31, 46)]
+KEPT = [
+    int(line.split()[0])
+    for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines()
+    if line[:1].isdigit()
+]
+
+
+def sim(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "postroad.testing.sim", *arguments]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.mark.parametrize("seeds", QUICK)
+def test_no_law_is_broken(seeds):
+    done = sim("run", seeds, "--brief")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 lost" in done.stdout
+
+
+@pytest.mark.parametrize("seed", KEPT)
+def test_what_was_found_once_stays_mended(seed):
+    done = sim("run", str(seed), "--brief")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_same_seed_is_the_same_story_octet_for_octet():
+    once, again = sim("run", "7-9", "--trace", "--brief"), sim("run", "7-9", "--trace", "--brief")
+    traces = [line for line in once.stdout.splitlines() if " trace " in line]
+    assert len(set(traces)) == 3
+    assert traces == [line for line in again.stdout.splitlines() if " trace " in line]
+
+
+def test_a_timeline_can_be_read():
+    done = sim("replay", "3")
+    assert "CRASH (" in done.stdout
+    assert "hears 250" in done.stdout
+    assert " takes " in done.stdout
+
+
+@pytest.mark.parametrize("name", ["reply-before-sync", "content-directory-not-synced"])
+def test_a_bug_is_seen(name):
+    done = sim("mutants", name, "--seeds", "20")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "found with seed" in done.stdout
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
+def test_each_mutant_still_applies(mutant, tmp_path):
+    for path in {path for path, _, _ in mutant.edits}:
+        target = tmp_path / "postroad" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SOURCE / "postroad" / path, target)
+    assert apply(mutant, tmp_path) == ""
+
+
+def test_a_story_is_made_shorter_as_long_as_it_breaks():
+    def breaks(plan: Plan) -> bool:
+        tokens = {letter.token for sender in plan.senders for letter in sender.letters}
+        return "s1n3" in tokens and any(blow.how == "power" for blow in plan.blows)
+
+    plan = tell(3)
+    assert breaks(plan)
+    shorter = shrink(plan, breaks, tries=1_000)
+    assert shorter.letters == 1
+    assert len(shorter.blows) == 1
+    assert breaks(shorter)
+    assert msgspec.json.decode(msgspec.json.encode(shorter), type=Plan) == shorter
