@@ -107,6 +107,49 @@ def test_a_changed_certificate_is_taken_within_seconds_and_not_at_every_connecti
     assert looks == []
 
 
+def behind_descriptor(pair: Pair) -> dict[str, int]:
+    """Put the files of a pair into memory, as the supervisor does; return their descriptors."""
+    found = {}
+    for path in (pair.certificate, pair.private_key):
+        with open(path, "rb") as file:
+            found[path] = os.memfd_create("secret")
+            os.write(found[path], file.read())
+    return found
+
+
+def test_files_that_were_handed_over_by_descriptor_are_read_there_and_named_by_their_path(tmp_path):
+    world = World()
+    pair = write_pair(tmp_path, "old.example", names=())
+    descriptors = behind_descriptor(pair)
+    new = behind_descriptor(write_pair(tmp_path, "new.example"))
+    broken = os.memfd_create("secret")
+    for path in (pair.certificate, pair.private_key):
+        os.unlink(path)  # nobody but the supervisor could have read them
+
+    def read(path: str) -> str:
+        return f"/proc/self/fd/{descriptors[path]}"
+
+    tls = ServerTls([pair], outlet=world, clock=world, time=world.time, read=read)
+    assert shown(tls, None) == ["old.example"]
+    os.dup2(broken, descriptors[pair.private_key])
+    world.seconds += module.CHECK_EVERY
+    assert shown(tls, None) == ["old.example"]
+    assert pair.private_key in world.facts[0].why
+    assert "/proc/" not in world.facts[0].why
+    for number, other in zip(descriptors.values(), new.values(), strict=True):
+        os.dup2(other, number)
+    world.seconds += module.CHECK_EVERY
+    assert shown(tls, None) == ["new.example"]
+    for number in (*descriptors.values(), *new.values(), broken):
+        os.close(number)
+
+
+def test_what_cannot_be_read_behind_a_descriptor_is_named_by_its_path(tmp_path):
+    world, pair = World(), write_pair(tmp_path, "a.example")
+    with pytest.raises(CertificateError, match=f"{pair.certificate} cannot be read"):
+        ServerTls([pair], outlet=world, clock=world, time=world.time, read=lambda _: "/proc/self/fd/9999")
+
+
 def test_a_broken_certificate_keeps_the_old_one_and_is_told_once(tmp_path):
     world = World()
     pair = write_pair(tmp_path, "good.example")

@@ -50,17 +50,37 @@ class ServerLimits(msgspec.Struct, frozen=True):
     idle_timeout: float
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What a connection is served by, from its begin to its end, whatever a reload changes meanwhile."""
+
+    house: InboundHouse
+    limits: ServerLimits
+    tls: Callable[[], ssl.SSLContext] | None
+    """Gives the context of a handshake; None where no listener has TLS."""
+
+
 class InboundServer:
     """All sessions of this worker."""
 
     def __init__(self, house: InboundHouse, limits: ServerLimits, *, tls: Callable[[], ssl.SSLContext] | None) -> None:
-        self.house = house
-        self.limits = limits
-        self._tls = tls
+        self._terms = Terms(house, limits, tls)
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._draining = False
         self._shaking = 0  # handshakes before a session
         self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def house(self) -> InboundHouse:
+        """What new connections are served by."""
+        return self._terms.house
+
+    @property
+    def limits(self) -> ServerLimits:
+        return self._terms.limits
+
+    def switch(self, house: InboundHouse, limits: ServerLimits, *, tls: Callable[[], ssl.SSLContext] | None) -> None:
+        """Serve new connections by these terms. Those that are open keep theirs; idle times hold for all."""
+        self._terms = Terms(house, limits, tls)
 
     @property
     def connections(self) -> int:
@@ -73,13 +93,14 @@ class InboundServer:
 
     async def serve(self, profile: ListenerProfile, stream: Stream) -> None:
         """Serve one connection to its end; never raises (a task of its own runs this)."""
-        house = self.house
+        terms = self._terms
+        house = terms.house
         session_id = SessionId(house.session_ids.next_id(house.clock.now()))
         address = stream.peer
         key = None
         if not house.is_trusted(address):
             key = f"in:{house.client_key(address)}"
-            if not await house.limits.take_connection(key, self.limits.connections_per_ip):
+            if not await house.limits.take_connection(key, terms.limits.connections_per_ip):
                 await self._turn_away(profile, stream, session_id, "limits.connections_per_ip")
                 return
         try:
@@ -87,18 +108,18 @@ class InboundServer:
                 await self._turn_away(profile, stream, session_id, "draining", reply.SHUTTING_DOWN)
             elif self.connections >= self.limits.connections:
                 await self._turn_away(profile, stream, session_id, "limits.connections")
-            elif await self._shake_hands(profile, stream, session_id):
-                await self._serve(profile, stream, session_id, address)
+            elif await self._shake_hands(profile, stream, session_id, terms):
+                await self._serve(profile, stream, session_id, terms)
         finally:
             if key is not None:
                 house.limits.give_connection(key)
 
-    async def _serve(self, profile: ListenerProfile, stream: Stream, session_id: SessionId, address: str) -> None:
-        house = self.house
+    async def _serve(self, profile: ListenerProfile, stream: Stream, session_id: SessionId, terms: Terms) -> None:
+        house, address = terms.house, stream.peer
         answerer = Transactions(house, profile, session_id, address)
         if stream.tls:
             answerer.secured(stream.tls)
-        tls = self._tls if profile.tls == "starttls" else None
+        tls = terms.tls if profile.tls == "starttls" else None
         engine = ServerConnection(
             offer=answerer.offer(),
             protocol=Protocol.LMTP if profile.role is Role.LMTP else Protocol.SMTP,
@@ -111,7 +132,7 @@ class InboundServer:
             answerer,
             offer=answerer.offer,
             tls=tls,
-            errors_max=self.limits.errors,
+            errors_max=terms.limits.errors,
             time=house.time,
         )
         task = asyncio.current_task()
@@ -138,14 +159,14 @@ class InboundServer:
         if why:
             self._emit_broke(profile, stream, session_id, why, ours=ours)
 
-    async def _shake_hands(self, profile: ListenerProfile, stream: Stream, session: SessionId) -> bool:
+    async def _shake_hands(self, profile: ListenerProfile, stream: Stream, session: SessionId, terms: Terms) -> bool:
         """Begin TLS where the listener has it from the first octet; False if that failed."""
         if profile.tls != "implicit":
             return True
-        assert self._tls is not None
+        assert terms.tls is not None
         self._shaking += 1
         try:
-            await stream.start_tls(self._tls(), server_side=True, timeout=TLS_TIMEOUT, implicit=True)
+            await stream.start_tls(terms.tls(), server_side=True, timeout=TLS_TIMEOUT, implicit=True)
         except (StreamBroken, TlsFailed) as error:
             self._emit_broke(profile, stream, session, str(error))
             return False

@@ -53,7 +53,8 @@ class Listening:
         self.name = name_of(sock)
         self._sock = sock
         self._serve = serve
-        self._connections_max = connections_max
+        self.connections_max = connections_max
+        """Sessions above which nothing is accepted for a while; may be changed at any time."""
         self._outlet = outlet
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -126,7 +127,7 @@ class Listening:
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         if not self._paused and self._server is not None:
-            if len(self._tasks) >= self._connections_max:
+            if len(self._tasks) >= self.connections_max:
                 self._pause(f"{len(self._tasks)} connections are open")
             elif stream.fileno() >= _files_max() - FILES_SPARE:
                 self._pause(f"file descriptors are used up ({_files_max()}, see [process] file_limit)")
@@ -162,7 +163,7 @@ class Listening:
 
     async def _look_after(self) -> None:
         if self._paused:
-            if len(self._tasks) < self._connections_max * RESUME_BELOW and _files_free(self._sock):
+            if len(self._tasks) < self.connections_max * RESUME_BELOW and _files_free(self._sock):
                 await self._accept()
                 self._tell(self._paused, over=True)
                 self._paused = ""

@@ -31,6 +31,11 @@ class CertificateError(OSError):
     """A certificate or key cannot be used. The text names the files and what to do."""
 
 
+def as_it_is(path: str) -> str:
+    """Read a file at its own path."""
+    return path
+
+
 class Pair(NamedTuple):
     """One certificate with its key."""
 
@@ -53,8 +58,14 @@ class ServerTls:
         outlet: Outlet,
         clock: Clock,
         time: Callable[[], float],
+        read: Callable[[str], str] = as_it_is,
     ) -> None:
-        """``time`` is the event loop's.
+        """Load all pairs.
+
+        Args:
+            time: the event loop's.
+            read: gives the path at which to read a file of a pair: another than its own where the supervisor has
+                handed the content over by a descriptor, e.g. ``/proc/self/fd/9``. Facts and errors name its own.
 
         Raises:
             CertificateError: a pair cannot be used. (Expired ones can, with a fact.)
@@ -63,7 +74,8 @@ class ServerTls:
         self._outlet = outlet
         self._clock = clock
         self._time = time
-        self._loaded = [_Loaded(pair, self._minimum) for pair in pairs]
+        self._read = read
+        self._loaded = [_Loaded(pair, self._minimum, read) for pair in pairs]
         self._by_name: dict[str, ssl.SSLContext] = {}
         self._choose()
         self._check_at = time() + CHECK_EVERY
@@ -81,10 +93,10 @@ class ServerTls:
     def _reload_changed(self) -> None:
         changed = False
         for number, old in enumerate(self._loaded):
-            if _signature(old.pair) == old.signature:
+            if _signature(old.pair, self._read) == old.signature:
                 continue
             try:
-                self._loaded[number] = _Loaded(old.pair, self._minimum)
+                self._loaded[number] = _Loaded(old.pair, self._minimum, self._read)
             except CertificateError as error:
                 if str(error) != old.trouble:  # a broken file is told once, not every five seconds
                     old.trouble = str(error)
@@ -169,11 +181,11 @@ class _Loaded:
 
     __slots__ = ("context", "expires_at", "pair", "signature", "trouble")
 
-    def __init__(self, pair: Pair, minimum: ssl.TLSVersion) -> None:
+    def __init__(self, pair: Pair, minimum: ssl.TLSVersion, read: Callable[[str], str]) -> None:
         self.pair = pair
-        self.signature = _signature(pair)  # before reading, so that a change meanwhile is seen
-        self.context = _server_context(pair, minimum)
-        self.expires_at = _expiry(pair.certificate)
+        self.signature = _signature(pair, read)  # before reading, so that a change meanwhile is seen
+        self.context = _server_context(pair, minimum, read)
+        self.expires_at = _expiry(pair.certificate, read)
         self.trouble = ""
 
 
@@ -182,18 +194,18 @@ def _common(context: ssl.SSLContext, minimum: ssl.TLSVersion) -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
 
 
-def _server_context(pair: Pair, minimum: ssl.TLSVersion) -> ssl.SSLContext:
+def _server_context(pair: Pair, minimum: ssl.TLSVersion, read: Callable[[str], str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _common(context, minimum)
     context.num_tickets = 1  # each costs a signature's worth of time, and few clients resume
     try:
-        context.load_cert_chain(pair.certificate, pair.private_key, password=_refuse_password)
+        context.load_cert_chain(read(pair.certificate), read(pair.private_key), password=_refuse_password)
     except ssl.SSLError as error:
         raise CertificateError(_cannot_use(pair, error)) from error
     except CertificateError:
         raise CertificateError(f"{pair.private_key} is encrypted; store the key without a passphrase") from None
     except OSError as error:
-        path = next((path for path in (pair.certificate, pair.private_key) if not os.access(path, os.R_OK)), "")
+        path = next((path for path in (pair.certificate, pair.private_key) if not os.access(read(path), os.R_OK)), "")
         raise CertificateError(f"{path or pair.certificate} cannot be read: {why_os(error)}") from error
     return context
 
@@ -211,9 +223,9 @@ def _refuse_password() -> str:
     raise CertificateError("encrypted")
 
 
-def _signature(pair: Pair) -> tuple[object, ...]:
-    """Return what changes when a file is replaced or written."""
-    return tuple(_state(path) for path in (pair.certificate, pair.private_key))
+def _signature(pair: Pair, read: Callable[[str], str]) -> tuple[object, ...]:
+    """Return what changes when a file is replaced or written, or another is put behind a descriptor."""
+    return tuple(_state(read(path)) for path in (pair.certificate, pair.private_key))
 
 
 def _state(path: str) -> tuple[int, int, int] | None:
@@ -224,11 +236,11 @@ def _state(path: str) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _expiry(path: str) -> float:
+def _expiry(path: str, read: Callable[[str], str]) -> float:
     """Return when the first certificate of a PEM file ends, seconds since the epoch, UTC."""
     from cryptography import x509  # late: 10 ms, and nothing without TLS needs it
 
-    with open(path, "rb") as file:
+    with open(read(path), "rb") as file:
         octets = file.read()
     try:
         return x509.load_pem_x509_certificate(octets).not_valid_after_utc.timestamp()

@@ -51,7 +51,7 @@ class Owner(Protocol):
     def lane_ended(self, destination: Destination) -> None:
         """A lane is over."""
 
-    def give_back(self, destination: Destination, jobs: list[Job], until: float) -> None:
+    def give_back(self, jobs: list[Job], until: float) -> None:
         """Unclaim jobs; their domains are not looked at before ``until`` (seconds since the epoch)."""
 
     def wants_work(self, destination: Destination) -> None:
@@ -135,7 +135,7 @@ class Destination:
     def put(self, job: Job) -> None:
         """Take a job: to a lane that waits, to a new lane, or into the queue; back to the spool if we are down."""
         if until := self.down_until(self._owner.now()):
-            self._owner.give_back(self, [job], until)
+            self._owner.give_back([job], until)
             return
         if self._idle and not self.waiting and (self.limits.rate is None or self._gate.use_token()):
             while self._idle:
@@ -364,7 +364,7 @@ class Destination:
         jobs = list(self.waiting)
         self.waiting.clear()
         self.paused_domains.clear()
-        self._owner.give_back(self, jobs, self.down_until(self._owner.now()))
+        self._owner.give_back(jobs, self.down_until(self._owner.now()))
 
 
 def _give_up(idle: asyncio.Future[Job | None]) -> None:

@@ -87,7 +87,7 @@ class Lane:
             )
             asyncio.get_running_loop().call_exception_handler({"message": "an attempt broke", "exception": error})
             self._drop_session()
-            self._scheduler.give_back(self._destination, [job], self._house.clock.now() + BROKEN_PAUSE)
+            self._scheduler.give_back([job], self._house.clock.now() + BROKEN_PAUSE)
 
     # --- one attempt at the hosts of a destination ---
 

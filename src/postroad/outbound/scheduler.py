@@ -172,7 +172,7 @@ class Scheduler:
             room = self._room(domain)
             if room <= 0 or self._stopping:
                 continue
-            for message in await spool.claim(domain, self.now(), min(room, CLAIM_MAX)):
+            for message in await self._claim(domain, min(room, CLAIM_MAX)):
                 moved = True
                 try:
                     self._take(message)
@@ -181,6 +181,14 @@ class Scheduler:
                     spool.unclaim(message.id, [delivery.number for delivery in message.deliveries])
                     spool.pause(domain, self.now() + BROKEN_PAUSE)
         return moved
+
+    async def _claim(self, domain: str, limit: int) -> Sequence[QueuedMessage]:
+        messages = await self._house.spool.claim(domain, self.now(), limit)
+        if not self._stopping:
+            return messages
+        for message in messages:
+            self._house.spool.unclaim(message.id, [delivery.number for delivery in message.deliveries])
+        return []
 
     def _room(self, domain: str) -> int:
         """Return how many deliveries of a domain may be claimed now; 0 leaves it paused."""
@@ -317,25 +325,13 @@ class Scheduler:
                 waiting.retry = planner.retry(lookup.choice, target, domain)
                 self.destination(target, domain).put(waiting)
             else:
-                self._unclaim(waiting, now + BROKEN_PAUSE)
+                self.give_back([waiting], now + BROKEN_PAUSE)
         # Nothing is remembered of a failed lookup: without this the next few hundred would be asked for at once.
         if error is not None and not error.is_permanent:
             self._stalled.pause(domain, now + jobs[0].retry.first, now)
-        elif not self.is_blocked(target, now):
+        else:
             self._house.spool.pause(domain, now)
         self._wake.set()
-
-    def is_blocked(self, target: Target | None, now: float) -> bool:
-        """True if the destination of a target is down or suspended: its domains have been paused for that."""
-        destination = None if target is None else self.destinations.get(target.key)
-        return destination is not None and destination.down_until(now) > 0
-
-    def _unclaim(self, job: Job, until: float) -> None:
-        self._house.spool.unclaim(job.id, job.numbers)
-        self._forget(job)
-        now = self.now()
-        for delivery in job.deliveries:
-            self._stalled.pause(delivery.domain, until, now)
 
     def broke(self, what: str, error: Exception) -> None:
         self._house.outlet.emit(facts.Trouble(at=self.now(), what="scheduler", why=f"{type(error).__name__}: {error}"))
@@ -379,9 +375,11 @@ class Scheduler:
             self._house.spool.pause(destination.paused_domains.pop(), now)
         self._wake.set()
 
-    def give_back(self, destination: Destination, jobs: Sequence[Job], until: float) -> None:
-        for job in jobs:
-            self._unclaim(job, until)
+    def give_back(self, jobs: Sequence[Job], until: float) -> None:
+        now = self.now()
+        self._return(jobs)
+        for delivery in (delivery for job in jobs for delivery in job.deliveries):
+            self._stalled.pause(delivery.domain, until, now)
 
     def settle(self, job: Job, rulings: Sequence[Ruling]) -> None:
         """Make the outcomes of a job durable; reports that have become due are made soon."""

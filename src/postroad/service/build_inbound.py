@@ -1,15 +1,17 @@
 """From settings to inbound: what its sessions share, a profile for each listener, the certificates.
 
-Owns: what [[listener]], [limits], [relay] and [tls] mean to inbound. Does not own: sockets and their order
-(worker.py), decisions (policy/relay.py).
+Owns: what [[listener]], [limits], [relay] and [tls] mean to inbound, and how another configuration takes their place
+(``Inbound``: prepare and switch). Does not own: sockets and their order (worker.py), decisions (policy/relay.py).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+
+import msgspec
 
 from postroad.config.listeners import Listener
 from postroad.config.model import Settings
@@ -18,12 +20,90 @@ from postroad.config.patterns import PatternTable
 from postroad.core.faces import Clock, Limits, Outlet, Rate
 from postroad.core.ids import IdMaker
 from postroad.inbound.house import InboundHouse, ListenerProfile
-from postroad.inbound.server import ServerLimits
+from postroad.inbound.server import InboundServer, ServerLimits
+from postroad.net.listen import Serve
 from postroad.net.self_signed import ensure_self_signed
-from postroad.net.tls import Pair, ServerTls
+from postroad.net.tls import Pair, ServerTls, as_it_is
 from postroad.policy.relay import Role
 from postroad.smtp.extensions import Offer
 from postroad.spool.face import Spool
+
+
+class PreparedInbound(msgspec.Struct, kw_only=True):
+    """What settings mean to inbound: all that ``switch`` needs. Nothing of it is in force yet."""
+
+    house: InboundHouse
+    limits: ServerLimits
+    tls: Callable[[], ssl.SSLContext] | None
+    profiles: list[tuple[str, ListenerProfile]]
+    """Of each listener, with its address as the settings write it."""
+
+
+class Inbound:
+    """All sessions of a worker, and the configuration that new ones get: ``switch(prepare(settings))`` for another."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        spool: Spool,
+        clock: Clock,
+        outlet: Outlet,
+        limits: Limits,
+        time: Callable[[], float],
+        read: Callable[[str], str] = as_it_is,
+    ) -> None:
+        """``time``: the event loop's; ``read``: where the files of certificates are read, see ServerTls.
+
+        Raises what ``prepare`` does.
+        """
+        self._parts = spool, clock, outlet, limits, time
+        self._settings = settings
+        first = self.prepare(settings, read)
+        self._session_ids = first.house.session_ids
+        self._profiles = {(address, profile.name): profile for address, profile in first.profiles}
+        self.server = InboundServer(first.house, first.limits, tls=first.tls)
+
+    def prepare(self, settings: Settings, read: Callable[[str], str] = as_it_is) -> PreparedInbound:
+        """Make all that a configuration means to inbound. Changes nothing; what cannot be done fails here.
+
+        ``read``: where the files of certificates are read, see ServerTls.
+
+        Raises:
+            CertificateError: a certificate cannot be used.
+            OSError: the self-signed pair cannot be written.
+        """
+        spool, clock, outlet, limits, time = self._parts
+        return PreparedInbound(
+            house=build_house(settings, spool, clock, outlet, limits, time),
+            limits=server_limits(settings),
+            tls=build_tls(settings, clock, outlet, time, read),
+            profiles=[(str(listener.address), profile_of(listener, settings)) for listener in settings.listener],
+        )
+
+    def switch(self, prepared: PreparedInbound) -> None:
+        """Serve new connections by what was prepared; those that are open go on as they began. Cannot fail.
+
+        A listener that is not among the new ones keeps its profile for as long as its socket is open.
+        """
+        prepared.house.session_ids = self._session_ids  # an id is given once, also across a reload
+        for of, old in self._profiles.items():
+            self._profiles[of] = self._profile_for(*of, prepared.profiles) or old
+        self.server.switch(prepared.house, prepared.limits, tls=prepared.tls)
+
+    def _profile_for(
+        self, address: str, label: str, profiles: Sequence[tuple[str, ListenerProfile]]
+    ) -> ListenerProfile | None:
+        """Return the new profile of a listener: by address and name, else by address where only the name is another."""
+        same = {profile.name: profile for of, profile in profiles if of == address}
+        renamed = [name for name in same if (address, name) not in self._profiles]
+        return same.get(label) or (same[renamed[0]] if len(renamed) == 1 else None)
+
+    def serve_of(self, listener: Listener) -> Serve:
+        """Return what serves the connections of a listener: by its newest profile, also after a reload."""
+        of = str(listener.address), listener.label
+        self._profiles.setdefault(of, profile_of(listener, self._settings))
+        return lambda stream: self.server.serve(self._profiles[of], stream)
 
 
 def build_house(
@@ -101,11 +181,15 @@ def profile_of(listener: Listener, settings: Settings) -> ListenerProfile:
 
 
 def build_tls(
-    settings: Settings, clock: Clock, outlet: Outlet, time: Callable[[], float]
+    settings: Settings,
+    clock: Clock,
+    outlet: Outlet,
+    time: Callable[[], float],
+    read: Callable[[str], str] = as_it_is,
 ) -> Callable[[], ssl.SSLContext] | None:
     """Return what gives the context of the next handshake, or None where no listener has TLS.
 
-    Without certificates in the settings, a self-signed pair in data_dir is made and used.
+    Without certificates in the settings, a self-signed pair in data_dir is made and used. ``read``: see ServerTls.
 
     Raises:
         CertificateError: a certificate cannot be used.
@@ -116,4 +200,4 @@ def build_tls(
     pairs = [Pair(one.names, str(one.certificate), str(one.private_key)) for one in settings.tls.certificate]
     if not pairs:
         pairs = [ensure_self_signed(str(settings.data_dir), settings.hostname, now=clock.now())]
-    return ServerTls(pairs, minimum=settings.tls.minimum, outlet=outlet, clock=clock, time=time).context
+    return ServerTls(pairs, minimum=settings.tls.minimum, outlet=outlet, clock=clock, time=time, read=read).context
