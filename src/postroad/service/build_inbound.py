@@ -52,15 +52,18 @@ class Inbound:
         limits: Limits,
         time: Callable[[], float],
         read: Callable[[str], str] = as_it_is,
+        slot: int = 0,
     ) -> None:
         """``time``: the event loop's; ``read``: where the files of certificates are read, see ServerTls.
+
+        ``slot``: the worker's, so that no two give the same id to a session.
 
         Raises what ``prepare`` does.
         """
         self._parts = spool, clock, outlet, limits, time
         self._settings = settings
         first = self.prepare(settings, read)
-        self._session_ids = first.house.session_ids
+        self._session_ids = first.house.session_ids = IdMaker(slot)
         self._profiles = {(address, profile.name): profile for address, profile in first.profiles}
         self.server = InboundServer(first.house, first.limits, tls=first.tls)
 
