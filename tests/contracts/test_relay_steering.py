@@ -1,64 +1,90 @@
 """The contract of RelaySteering beyond the queue: destinations, the audit, traces, reload.
 
-Run on the shipped fake. What is the same for every relay stands in ``steer`` functions of a RelaySteering and its
-clock; whoever builds another one adds a maker to MAKERS.
+Run on the shipped fake, and on the client of the control API with the fake behind its server: what one says the other
+must say too. The queue's part is tests/contracts/test_steering.py. Whoever builds another one adds a maker to MAKERS.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import aclosing
-from functools import wraps
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from tests.units.relay_world import fill
 from tests.units.steering_world import message_id
+from tests.world.waiting import soon
 
 from postroad.core.facts import AnyFact
 from postroad.core.ids import format_id
+from postroad.http.api_client import ApiSteering
+from postroad.http.app import make_app
+from postroad.http.serve import HttpServer
+from postroad.net.local import bind_private, user_name
 from postroad.outbound.relay import RelaySteering, ReloadResult
 from postroad.outbound.steering import ControlRefused
 from postroad.testing.fake_clock import FakeClock
 from postroad.testing.memory_relay import MemoryRelay
 
 
-def played(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
-    """Run the test on a loop of its own."""
+class Made:
+    """A RelaySteering, who asks by it, and what a test may look at and set behind it."""
 
-    @wraps(test)
-    def play(*arguments: object, **named: object) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return play
-
-
-Maker = Callable[[], tuple[RelaySteering, MemoryRelay, FakeClock]]
+    def __init__(self, steering: RelaySteering, who: str, relay: MemoryRelay, clock: FakeClock) -> None:
+        self.steering = steering
+        self.who = who
+        self.relay = relay
+        self.clock = clock
 
 
-def in_memory() -> tuple[RelaySteering, MemoryRelay, FakeClock]:
+@asynccontextmanager
+async def in_memory(_: Path) -> AsyncIterator[Made]:
     clock = FakeClock()
     relay = MemoryRelay(clock)
-    return relay.on_behalf_of("alice"), relay, clock
+    yield Made(relay.on_behalf_of("alice"), "alice", relay, clock)
 
 
-MAKERS = [in_memory]
+@asynccontextmanager
+async def over_http(path: Path) -> AsyncIterator[Made]:
+    """The client and the server of the control API, with the fake behind them."""
+    clock = FakeClock()
+    relay = MemoryRelay(clock)
+    socket = path / "control.sock"
+    server = HttpServer(make_app(relay.on_behalf_of), bind_private(socket), None, outlet=relay.facts, clock=clock)
+    await server.start()
+    try:
+        yield Made(ApiSteering(socket), user_name(os.geteuid()), relay, clock)
+    finally:
+        await server.close()
 
 
-@pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)
-def made(request: pytest.FixtureRequest) -> tuple[RelaySteering, MemoryRelay, FakeClock]:
-    maker: Maker = request.param
-    return maker()
+Maker = Callable[[Path], AbstractAsyncContextManager[Made]]
+MAKERS: tuple[Maker, ...] = (in_memory, over_http)
+Test = Callable[..., Coroutine[None, None, None]]
 
 
-Made = tuple[RelaySteering, MemoryRelay, FakeClock]
+def played(test: Test) -> Callable[..., None]:
+    """Run the test on each maker, on a loop of its own."""
+
+    @pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__)
+    def play(maker: Maker, tmp_path: Path) -> None:
+        async def run() -> None:
+            async with asyncio.timeout(60), maker(tmp_path) as made:
+                await test(made)
+
+        asyncio.run(run())
+
+    play.__doc__ = test.__doc__
+    return play
 
 
 @played
 async def test_a_suspension_ends_by_itself_or_by_hand(made: Made) -> None:
-    steering, _, clock = made
+    steering, clock = made.steering, made.clock
     row = await steering.suspend("Example.ORG", until=clock.now() + 60, why="asked")
-    assert (row.destination, row.who, row.why, row.since) == ("example.org", "alice", "asked", clock.now())
+    assert (row.destination, row.who, row.why, row.since) == ("example.org", made.who, "asked", clock.now())
     assert await steering.suspensions() == (row,)
     clock.advance(60)
     assert await steering.suspensions() == ()
@@ -71,7 +97,7 @@ async def test_a_suspension_ends_by_itself_or_by_hand(made: Made) -> None:
 
 @played
 async def test_the_later_suspension_of_a_name_holds(made: Made) -> None:
-    steering, _, clock = made
+    steering, clock = made.steering, made.clock
     await steering.suspend("example.org", until=clock.now() + 60)
     later = await steering.suspend("example.org", until=None)
     assert await steering.suspensions() == (later,)
@@ -79,7 +105,7 @@ async def test_the_later_suspension_of_a_name_holds(made: Made) -> None:
 
 @played
 async def test_an_override_ends_by_itself_or_by_hand(made: Made) -> None:
-    steering, _, clock = made
+    steering, clock = made.steering, made.clock
     row = await steering.override("*", connections=3, messages_per_connection=None, rate="20/s", until=clock.now() + 60)
     assert (row.destination, row.connections, row.messages_per_connection, row.rate) == ("*", 3, None, "20/s")
     assert await steering.overrides() == (row,)
@@ -91,19 +117,19 @@ async def test_an_override_ends_by_itself_or_by_hand(made: Made) -> None:
     assert await steering.overrides() == ()
 
 
-@pytest.mark.parametrize("name", ["", "not a name", "exa mple.org", "*.*.org"])
 @played
-async def test_what_names_no_destination_is_refused(made: Made, name: str) -> None:
-    steering, _, _ = made
-    with pytest.raises(ControlRefused) as refused:
-        await steering.suspend(name, until=None)
-    assert refused.value.status == 2
+async def test_what_names_no_destination_is_refused(made: Made) -> None:
+    steering = made.steering
+    for name in ("not a name", "exa mple.org", "*.*.org"):
+        with pytest.raises(ControlRefused) as refused:
+            await steering.suspend(name, until=None)
+        assert refused.value.status == 2
     assert await steering.suspensions() == ()
 
 
 @played
 async def test_a_wrong_rate_is_refused(made: Made) -> None:
-    steering, _, _ = made
+    steering = made.steering
     with pytest.raises(ControlRefused):
         await steering.override("*", connections=None, messages_per_connection=None, rate="fast", until=None)
     assert await steering.overrides() == ()
@@ -111,7 +137,7 @@ async def test_a_wrong_rate_is_refused(made: Made) -> None:
 
 @played
 async def test_the_audit_has_the_newest_first_and_pages(made: Made) -> None:
-    steering, _, clock = made
+    steering, clock = made.steering, made.clock
     for number in range(5):
         await steering.suspend(f"{number}.example", until=None)
         clock.advance(1)
@@ -122,7 +148,7 @@ async def test_the_audit_has_the_newest_first_and_pages(made: Made) -> None:
         seen += rows
         pages += 1
     assert [row.about for row in seen] == [f"{number}.example" for number in (4, 3, 2, 1, 0)]
-    assert {(row.who, row.what) for row in seen} == {("alice", "suspend")}
+    assert {(row.who, row.what) for row in seen} == {(made.who, "suspend")}
 
 
 async def collect(steering: RelaySteering, wanted: str) -> list[AnyFact]:
@@ -131,7 +157,7 @@ async def collect(steering: RelaySteering, wanted: str) -> list[AnyFact]:
 
 @played
 async def test_a_trace_has_the_facts_of_a_message_or_an_address_in_order(made: Made) -> None:
-    steering, relay, _ = made
+    steering, relay = made.steering, made.relay
     fill(relay)
     kinds = ["Received", "Attempted", "Deferred", "Delivered"]
     by_id = await collect(steering, format_id(message_id(1)))
@@ -146,12 +172,12 @@ async def test_a_trace_has_the_facts_of_a_message_or_an_address_in_order(made: M
 
 @played
 async def test_what_is_followed_goes_on(made: Made) -> None:
-    steering, relay, _ = made
+    steering, relay = made.steering, made.relay
     fill(relay)
     story = list(relay.facts.facts)
     async with asyncio.timeout(10), aclosing(steering.trace("", follow=True)) as facts:
         first = asyncio.ensure_future(anext(facts))
-        await asyncio.sleep(0)
+        await soon(lambda: relay.facts.is_followed)
         relay.facts.emit(story[0])
         assert await first == story[0]  # nothing stored: only what happens
     async with asyncio.timeout(10), aclosing(steering.trace("carol@example.com", follow=True)) as facts:
@@ -161,7 +187,7 @@ async def test_what_is_followed_goes_on(made: Made) -> None:
 
 @played
 async def test_a_trace_of_nonsense_is_refused(made: Made) -> None:
-    steering, _, _ = made
+    steering = made.steering
     with pytest.raises(ControlRefused) as refused:
         await collect(steering, "nonsense")
     assert refused.value.status == 2
@@ -169,7 +195,7 @@ async def test_a_trace_of_nonsense_is_refused(made: Made) -> None:
 
 @played
 async def test_a_reload_is_done_or_refused_and_noted(made: Made) -> None:
-    steering, relay, _ = made
+    steering, relay = made.steering, made.relay
     assert await steering.reload() == ReloadResult(changed=(), needs_restart=())
     relay.reload_answer = ControlRefused("postroad.toml:1: wrong")
     with pytest.raises(ControlRefused):
@@ -183,11 +209,11 @@ async def test_a_reload_is_done_or_refused_and_noted(made: Made) -> None:
 
 @played
 async def test_counters_and_health_tell_of_one_relay(made: Made) -> None:
-    steering, relay, _ = made
+    steering, relay = made.steering, made.relay
     fill(relay)
     counted = {row.counter.name: row.counter.value for row in await steering.counters()}
     assert counted["messages_received_total"] == 2
-    assert counted["recipients_delivered_total"] == 2
+    assert counted["deliveries_total"] == 2
     health = await steering.relay_health()
     assert health.is_well
     assert [process.process for process in health.processes] == ["worker"]

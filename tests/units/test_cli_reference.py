@@ -47,6 +47,7 @@ def test_it_lists_what_there_is_and_nothing_else() -> None:
         "postroad send",
         "postroad sendmail",
         "postroad mailq",
+        "postroad top",
         "postroad trace",
         "postroad completion",
         "postroad version",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -351,3 +352,20 @@ def test_it_starts_fast(caller: Caller) -> None:
     assert imported & (HEAVY | {"typer", "pydantic", "msgspec", "asyncio", "ssl"}) == set()
     assert time.monotonic() - started < 10
     assert caller.arrived().rcpt == ["<bob@example.net>"]
+
+
+def test_closed_streams_are_no_crash(caller: Caller) -> None:
+    command = f"exec {sys.executable} -m postroad sendmail -i bob@example.net <&- >&- 2>&-"
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "POSTROAD_CONFIG": str(caller.config)}
+    done = subprocess.run(["sh", "-c", command], timeout=60, check=False, env=environment)
+    assert done.returncode == 0
+    assert caller.arrived().rcpt == ["<bob@example.net>"]
+
+
+def test_ctrl_c(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("postroad.cli.sendmail.read_message", interrupt)
+    assert caller.call("bob@example.net") == 130
+    assert caller.sink.messages == []

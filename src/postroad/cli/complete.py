@@ -38,7 +38,10 @@ class Shell(StrEnum):
 def completion(
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.", show_default=False)],
 ) -> None:
-    """Print the script that completes commands, options and destinations in a shell."""
+    """Print the script that completes commands, options and destinations in a shell.
+
+    In ~/.bashrc: eval "$(postroad completion bash)"; zsh likewise; fish: postroad completion fish | source.
+    """
     from typer._completion_shared import get_completion_script
 
     write_line(get_completion_script(prog_name="postroad", complete_var=ENVIRONMENT_KEY, shell=shell.value))

@@ -14,7 +14,21 @@ from typing import Annotated
 
 import typer
 
-from postroad.cli import audit, check, config, destinations, mailq, queue, reload, send, sendmail, serve, trace, version
+from postroad.cli import (
+    audit,
+    check,
+    config,
+    destinations,
+    mailq,
+    queue,
+    reload,
+    send,
+    sendmail,
+    serve,
+    top,
+    trace,
+    version,
+)
 from postroad.cli.complete import completion, prepare_completion
 from postroad.cli.house import House, house_of
 from postroad.cli.output import write_error
@@ -64,6 +78,7 @@ for _command in (
     audit.audit,
 ):
     queue.app.command()(_command)
+app.command()(top.top)
 app.command()(trace.trace)
 app.command()(completion)
 app.command()(version.version)

@@ -33,6 +33,8 @@ from postroad.cli.sendmail_options import Options, UsageError, parse_options
 PROGRAMS: Final = {"sendmail": "deliver", "mailq": "mailq", "newaliases": "aliases"}
 """Names by which Postroad may be linked: what is done where no ``-b`` says otherwise."""
 
+INTERRUPTED: Final = 130
+
 Command = Callable[[Sequence[str]], int]
 """Runs another command of ``postroad`` and returns its exit status."""
 
@@ -45,6 +47,7 @@ def program_of(name: str) -> str:
 
 def sendmail(arguments: Sequence[str], command: Command, program: str = "sendmail") -> int:
     """Do what the arguments ask for and return the exit status."""
+    _open_streams()
     try:
         options = parse_options(arguments, PROGRAMS[program])
     except UsageError as error:
@@ -64,6 +67,15 @@ def sendmail(arguments: Sequence[str], command: Command, program: str = "sendmai
         return _fail(program, str(error), client.NO_USER)
     except TooLargeError:
         return _fail(program, "The message is too large.", client.UNAVAILABLE)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _open_streams() -> None:
+    """Open what the caller closed: daemons start programs without standard streams."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as we live
 
 
 def _fail(program: str, text: str, status: int) -> int:

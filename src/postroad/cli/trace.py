@@ -52,6 +52,7 @@ def trace(
     config: ConfigFile = None,
 ) -> None:
     """Tell the story of a message: received, decisions, each attempt with its dialogue, the outcome, reports."""
+    from postroad.observe import log, telling  # noqa: F401 - now: as another user we might not be able to read them
     from postroad.outbound.steering import ControlRefused
 
     if not wanted and not follow:
@@ -94,20 +95,11 @@ async def _write_json(facts: AsyncIterator[AnyFact]) -> int:
 
 
 def fact_row(fact: AnyFact) -> dict[str, Any]:
-    """Return a fact as ``--json`` shows it: its kind and fields, ids and replies as text."""
+    """Return a fact as the control API writes it: its kind and fields, ids as text."""
     from postroad.core.ids import format_id
-    from postroad.core.reply import Reply
 
     row: dict[str, Any] = msgspec.to_builtins(fact)
-    for name in row:
-        value = getattr(fact, name, None)
-        if name in _IDS and isinstance(value, int):
-            row[name] = format_id(value)
-        elif isinstance(value, Reply):
-            row[name] = str(value)
-        elif name == "dialogue":
-            row[name] = [{"seconds": said.seconds, "by_us": said.by_us, "text": said.text} for said in value or ()]
-    return row
+    return {name: format_id(value) if name in _IDS and value is not None else value for name, value in row.items()}
 
 
 # --- for people ----------------------------------------------------------------------------------------
@@ -154,9 +146,9 @@ class _Pages:
                 self._tell(fact, with_id=False, indent="  ")
 
     def _tell(self, fact: AnyFact, *, with_id: bool, indent: str = "") -> None:
-        from postroad.cli.telling import tell_lines
         from postroad.core.ids import format_id
         from postroad.observe.log import format_time
+        from postroad.observe.telling import tell_lines
 
         day, _, time = format_time(fact.at).partition("T")
         if day != self._day:

@@ -10,7 +10,6 @@ Facts are kept when they are emitted, at once and without end: not for a long ru
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter as Tally
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
@@ -41,24 +40,37 @@ from postroad.outbound.relay import (
     Override,
     ProcessRow,
     RelayHealth,
+    RelaySteering,
     ReloadResult,
     Suspension,
     WorkerCounter,
 )
-from postroad.outbound.steering import Change, ControlRefused, Counter, Health, MessagePage, MessageRow, QueueStats
+from postroad.outbound.steering import (
+    Change,
+    ControlRefused,
+    Counter,
+    DropRow,
+    Health,
+    MessagePage,
+    MessageRow,
+    QueueStats,
+)
 from postroad.policy.destination_name import parse_destination_name
 from postroad.spool.face import Changed, Selection
 from postroad.testing.memory_spool import MemorySpool
 
 AUDIT_PAGE_MAX: Final = 500
+PID: Final = 4242
+"""Of the only process."""
 _COUNTED: Final = {
     Received: "messages_received_total",
     Refused: "refusals_total",
-    Delivered: "recipients_delivered_total",
-    Deferred: "recipients_deferred_total",
-    Bounced: "recipients_bounced_total",
-    Dropped: "recipients_dropped_total",
+    Delivered: "deliveries_total",
+    Deferred: "deferrals_total",
+    Bounced: "bounces_total",
+    Dropped: "drops_total",
 }
+"""The names of observe/kinds.py, without labels."""
 
 
 class MemoryFacts:
@@ -68,6 +80,8 @@ class MemoryFacts:
         self.facts: list[AnyFact] = []
         self._subscribers: list[Subscriber] = []
         self._arrived = asyncio.Event()
+        self.is_followed = False
+        """True once somebody has waited for more."""
 
     def emit(self, fact: AnyFact) -> None:
         self.facts.append(fact)
@@ -84,6 +98,7 @@ class MemoryFacts:
 
     async def after(self, count: int) -> Sequence[AnyFact]:
         """Return the facts behind the first ``count``, when there are any."""
+        self.is_followed = True
         while len(self.facts) <= count:
             self._arrived.clear()
             await self._arrived.wait()
@@ -97,7 +112,7 @@ class MemoryRelay:
         self.clock = clock
         self.facts = MemoryFacts()
         self.spool = MemorySpool(clock, self.facts)
-        about = About(__version__, os.getpid(), clock.now(), ("127.0.0.1:2525",))
+        about = About(__version__, PID, clock.now(), ("127.0.0.1:2525",))
         self.control = Control(self.spool, clock, self.facts, self.facts, NO_DESTINATIONS, about)
         self.started_at = clock.now()
         self.suspended: dict[str, Suspension] = {}
@@ -108,7 +123,7 @@ class MemoryRelay:
         self.config: tuple[ConfigRow, ...] = (ConfigRow(key="workers", value="1", source="default"),)
         self.reload_answer: ReloadResult | ControlRefused = ReloadResult(changed=(), needs_restart=())
 
-    def on_behalf_of(self, who: str) -> MemoryPerson:
+    def on_behalf_of(self, who: str) -> RelaySteering:
         return MemoryPerson(self, who)
 
     def note(self, who: str, what: str, about: str, result: str) -> None:
@@ -147,11 +162,17 @@ class MemoryPerson:
             self._relay.note(self._who, change.value, str(selection.domain or "a selection"), result)
         return changed
 
-    def watch(self, message: MessageId | None) -> AsyncGenerator[AnyFact, None]:
-        return self._queue.watch(message)
+    def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
+        return self._queue.watch(message, everything=everything)
 
     async def health(self) -> Health:
         return await self._queue.health()
+
+    async def own_counters(self) -> tuple[Counter, ...]:
+        return await self._queue.own_counters()
+
+    async def drops(self, message: MessageId) -> tuple[DropRow, ...]:
+        return await self._queue.drops(message)
 
     # --- destinations ---
 
@@ -260,7 +281,7 @@ class MemoryPerson:
         totals = self._relay.spool.stats()
         started_at = self._relay.started_at
         process = ProcessRow(
-            process="worker", slot=0, pid=os.getpid(), started_at=started_at, restarts=0, is_ready=totals.accepting
+            process="worker", slot=0, pid=PID, started_at=started_at, restarts=0, is_ready=totals.accepting
         )
         return RelayHealth(
             version=__version__,
