@@ -18,11 +18,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from postroad.core.address import AddressError, parse_mailbox
 from postroad.core.faces import Clock
 from postroad.core.facts import AnyFact, Dropped
 from postroad.core.ids import MessageId, parse_id
 from postroad.core.reply import Reply
+from postroad.observe.packing import address_key, addresses_of
 from postroad.outbound.steering import ControlRefused, DropRow, NotThere, Steering
 
 STORED_AFTER: Final = 2.0
@@ -33,6 +33,8 @@ SEEN_MAX: Final = 20_000
 """Facts remembered so as not to be told twice; all of them are of the seconds around the beginning."""
 WAITING_MAX: Final = 4_096
 """Live facts that wait while what is stored is read and told."""
+ADDRESS_MAX: Final = 1_000
+"""Characters of an address that are looked for: also those of addresses that we refused."""
 MESSAGES_MAX: Final = 10_000
 """Messages of one address whose facts are told on."""
 DROP_MISSING_AFTER: Final = 60.0
@@ -52,7 +54,7 @@ class About:
     """Which facts are meant: those of one message, of an address and its messages, or all."""
 
     def __init__(self, wanted: MessageId | str) -> None:
-        self._address = wanted.lower() if isinstance(wanted, str) else ""
+        self._address = address_key(wanted) if isinstance(wanted, str) and wanted else ""
         self._messages: set[int] = set() if isinstance(wanted, str) else {wanted}
         self._is_all = wanted == ""
 
@@ -67,14 +69,7 @@ class About:
             return True
         if {getattr(fact, "message", None), getattr(fact, "report", None)} & self._messages:
             return True
-        return bool(self._address) and self._address in _addresses(fact)
-
-
-def _addresses(fact: AnyFact) -> set[str]:
-    """Return the addresses that a fact names, in lower case."""
-    said = [getattr(fact, name, None) for name in ("sender", "recipient", "to")]
-    said += getattr(fact, "recipients", ()) if isinstance(getattr(fact, "recipients", None), tuple) else ()
-    return {one.lower() for one in said if isinstance(one, str) and one}
+        return bool(self._address) and any(address_key(one) == self._address for one in addresses_of(fact) if one)
 
 
 class Tracing:
@@ -235,15 +230,12 @@ def parse_wanted(text: str) -> MessageId | str:
     """
     if not text:
         return ""
-    if "@" not in text:
-        try:
-            return MessageId(parse_id(text))
-        except ValueError:
-            raise ControlRefused(f'"{text[:60]}" is neither the id of a message nor an address.', 2) from None
+    if "@" in text or text.lower() == "postmaster":
+        return text.removeprefix("<").removesuffix(">")[:ADDRESS_MAX]
     try:
-        return str(parse_mailbox(text.removeprefix("<").removesuffix(">")))
-    except AddressError as error:
-        raise ControlRefused(f"{error}.", 2) from error
+        return MessageId(parse_id(text))
+    except ValueError:
+        raise ControlRefused(f'"{text[:60]}" is neither the id of a message nor an address.', 2) from None
 
 
 def _lost(missing: dict[int, DropRow], now: float) -> Sequence[DropRow]:
