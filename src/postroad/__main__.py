@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from postroad.cli.sendmail import program_of, sendmail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from postroad.config.addresses import TcpAddress
@@ -35,13 +36,13 @@ def open_queue(settings: Settings) -> AbstractAsyncContextManager[Steering]:
     from postroad.service import offline
     from postroad.service.wall_clock import WallClock
 
-    return offline.open_queue(settings, WallClock(), open_spool)
+    return offline.open_queue(settings, WallClock(), open_spools)
 
 
-def open_spool(settings: Settings, clock: Clock, outlet: Outlet) -> AbstractAsyncContextManager[Spool]:
-    from postroad.service.shards import open_shard
+def open_spools(settings: Settings, clock: Clock, outlet: Outlet) -> AbstractAsyncContextManager[Sequence[Spool]]:
+    from postroad.service.shards import open_all_shards
 
-    return open_shard(settings, clock, outlet)
+    return open_all_shards(settings, clock, outlet)
 
 
 def salvage(settings: Settings, damaged: Path) -> Salvaged:

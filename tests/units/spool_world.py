@@ -20,6 +20,7 @@ from postroad.spool.face import (
     Changed,
     Delivery,
     DomainStats,
+    Drop,
     Page,
     QueuedMessage,
     Selection,
@@ -58,6 +59,9 @@ def few_messages() -> list[QueuedMessage]:
 
 class ListSpool:
     """What steering asks of a spool."""
+
+    async def drops_of(self, message: MessageId) -> Sequence[Drop]:
+        return []
 
     def __init__(self, messages: Sequence[QueuedMessage] | None = None) -> None:
         self.messages = list(few_messages() if messages is None else messages)

@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,9 @@ from postroad.config.load import load_text
 from postroad.config.model import Settings
 from postroad.core.faces import Clock, NameNotFound, Outlet
 from postroad.core.facts import Connected
-from postroad.outbound.steering import Change, ControlRefused, NoRelay
+from postroad.core.ids import format_id
+from postroad.outbound.front import FrontSteering
+from postroad.outbound.steering import Change, ControlRefused, NoRelay, NotThere
 from postroad.service.offline import FactsToPeople, ask_relay, open_queue, resolve
 from postroad.spool.face import Selection, Spool
 from postroad.spool.owner import LockOwner
@@ -34,12 +36,12 @@ class Shards:
         self.closed = 0
 
     @asynccontextmanager
-    async def open(self, settings: Settings, clock: Clock, outlet: Outlet) -> AsyncIterator[Spool]:
+    async def open(self, settings: Settings, clock: Clock, outlet: Outlet) -> AsyncIterator[list[Spool]]:
         owner = LockOwner(str(settings.data_dir / "shard-0"))
         self.opened_as.append(os.geteuid())
         self.groups = os.getgroups()
         try:
-            yield self.spool  # type: ignore[misc]
+            yield [self.spool]  # type: ignore[list-item]
         finally:
             owner.release()
             self.closed += 1
@@ -151,7 +153,7 @@ def test_root_acts_as_the_owner_and_is_root_again(tmp_path: Path) -> None:
 def test_a_spool_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
     class Broken(Shards):
         @asynccontextmanager
-        async def open(self, settings: Settings, clock: Clock, outlet: Outlet) -> AsyncIterator[Spool]:
+        async def open(self, settings: Settings, clock: Clock, outlet: Outlet) -> AsyncIterator[list[Spool]]:
             raise OSError(5, "Input/output error", "spool.db")
             yield
 
@@ -180,3 +182,27 @@ def test_one_dns_server_is_asked() -> None:
                 await resolve(server.address, "other.example.org", 3.0)
 
     asyncio.run(test())
+
+
+def test_without_a_relay_destinations_are_steered_all_the_same(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with open_queue(settings(tmp_path), SetClock(), Shards().open) as steering:
+            assert isinstance(steering, FrontSteering)
+            await steering.suspend("example.com", until=None)
+            with pytest.raises(NoRelay, match="No relay runs here, so there is nothing to reload"):
+                await steering.reload()
+        async with open_queue(settings(tmp_path), SetClock(), Shards().open) as steering:
+            assert isinstance(steering, FrontSteering)
+            assert [row.destination for row in await steering.suspensions()] == ["example.com"]
+            rows, _ = await steering.audit(after="", limit=9)
+            assert sorted(row.what for row in rows) == ["reload", "suspend"]
+            with pytest.raises(NotThere):
+                async with aclosing(steering.trace(format_id(message_id(99)))) as facts:
+                    await facts.__anext__()
+
+    asyncio.run(test())
+
+
+def test_looking_makes_no_records(tmp_path: Path) -> None:
+    asyncio.run(first_ids(tmp_path, Shards()))
+    assert not (tmp_path / "records.db").exists()

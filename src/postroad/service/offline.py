@@ -1,7 +1,7 @@
-"""Steering for the command line: through the relay that runs, or on the spool itself where none does.
+"""Steering for the command line: through the relay that runs, or on data_dir itself where none does.
 
 Owns: telling the two apart, becoming the owner of data_dir so that no file ends up as root's, the sentences where
-neither can be done. Does not own: steering (outbound/control.py), the lock (the spool takes it and refuses a second
+neither can be done. Does not own: steering (outbound/front.py), the locks (the spools take them and refuse a second
 owner), what a relay does besides: nothing is delivered here, nothing expires.
 """
 
@@ -15,7 +15,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Final
 
-from postroad import __version__
 from postroad.config.addresses import TcpAddress
 from postroad.config.model import Settings
 from postroad.core.faces import Clock, Outlet
@@ -25,7 +24,6 @@ from postroad.net.local import user_name
 from postroad.net.name_servers import NameServers
 from postroad.net.resolve import DnsResolver
 from postroad.observe.log import Level, LogLines
-from postroad.outbound.control import NO_DESTINATIONS, About, Control
 from postroad.outbound.steering import ControlRefused, NoRelay, Steering
 from postroad.service.shards import number_of_damaged, shard_directory, shard_numbers
 from postroad.service.system_dice import SystemDice
@@ -39,8 +37,8 @@ from postroad.spool.store import DATABASE_NAME
 SOCKET_NAME: Final = "control.sock"
 """In data_dir."""
 
-OpenSpool = Callable[[Settings, Clock, Outlet], AbstractAsyncContextManager[Spool]]
-"""Takes the shard's lock, opens it, and closes it in order. Raises ShardOwned and OSError."""
+OpenSpools = Callable[[Settings, Clock, Outlet], AbstractAsyncContextManager[Sequence[Spool]]]
+"""Takes the locks of all shards, opens them, and closes them in order. Raises ShardOwned and OSError."""
 
 
 def ask_relay(settings: Settings) -> Steering:
@@ -49,8 +47,10 @@ def ask_relay(settings: Settings) -> Steering:
 
 
 @asynccontextmanager
-async def open_queue(settings: Settings, clock: Clock, open_spool: OpenSpool) -> AsyncIterator[Steering]:
-    """Give the steering of the relay that runs, else of the spool, which is ours until the block ends.
+async def open_queue(settings: Settings, clock: Clock, open_spools: OpenSpools) -> AsyncIterator[Steering]:
+    """Give the steering of the relay that runs, else of what lies in data_dir, which is ours until the block ends.
+
+    Both are the steering of a whole relay: queues, what is said of destinations, the audit, stories.
 
     Raises:
         ControlRefused: neither; the text says why, and what to do.
@@ -61,19 +61,22 @@ async def open_queue(settings: Settings, clock: Clock, open_spool: OpenSpool) ->
         return
     who = user_name(os.geteuid())
     outlet = FactsToPeople()
-    opening = open_spool(settings, clock, outlet)  # imports what it needs while we still may read everything
+    opening = open_spools(settings, clock, outlet)  # imports what it needs while we still may read everything
+    from postroad.service.resting import resting_relay
+
     with _as_owner(settings.data_dir):
-        async with _opened(settings, opening) as spool:
-            about = About(__version__, os.getpid(), clock.now(), ())
-            yield Control(spool, clock, outlet, None, NO_DESTINATIONS, about).on_behalf_of(who)
+        async with _opened(settings, opening) as spools, resting_relay(settings, spools, clock, outlet, who) as relay:
+            yield relay
 
 
 @asynccontextmanager
-async def _opened(settings: Settings, opening: AbstractAsyncContextManager[Spool]) -> AsyncIterator[Spool]:
+async def _opened(
+    settings: Settings, opening: AbstractAsyncContextManager[Sequence[Spool]]
+) -> AsyncIterator[Sequence[Spool]]:
     """Enter ``opening``; where that cannot be done, say so in a sentence."""
     async with AsyncExitStack() as stack:
         try:
-            spool = await stack.enter_async_context(opening)
+            spools = await stack.enter_async_context(opening)
         except ShardOwned as owned:
             raise ControlRefused(
                 f"A relay holds the queue, but does not answer on {settings.data_dir / SOCKET_NAME} ({owned}). "
@@ -81,7 +84,7 @@ async def _opened(settings: Settings, opening: AbstractAsyncContextManager[Spool
             ) from owned
         except (OSError, StoreTrouble, StoreTooNew) as error:
             raise ControlRefused(f"The queue in {settings.data_dir} cannot be opened: {error}.") from error
-        yield spool
+        yield spools
 
 
 def salvage_queue(settings: Settings, clock: Clock, damaged: Path) -> Salvaged:
