@@ -135,10 +135,12 @@ async def asked(
 @asynccontextmanager
 async def served(path: Path, count: int = 2, who: str = "", **how: Any) -> AsyncIterator[Api]:
     """Serve the control API, to one person if ``who`` says so; ``how`` goes to HttpServer."""
-    spools = Spools(count)
-    front = Front(spools)
+    path.mkdir(exist_ok=True)
+    given = how.pop("front", None)
+    front = given or Front(Spools(count))
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(spools.close)
+        if given is None:
+            stack.push_async_callback(front.spools.close)
         tcp = socket.create_server((how.pop("bind", "127.0.0.1"), 0))
         tcp.setblocking(False)
         port = tcp.getsockname()[1]
@@ -148,5 +150,5 @@ async def served(path: Path, count: int = 2, who: str = "", **how: Any) -> Async
         await server.start()
         stack.push_async_callback(server.close)
         made = Api(front, server, path / "control.sock", port)
-        spools.steering = made.client
+        front.spools.steering = made.client
         yield made
