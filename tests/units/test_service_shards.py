@@ -117,7 +117,7 @@ def test_what_is_left_of_a_removal_is_removed(tmp_path: Path) -> None:
     run(work())
 
 
-KILLS = 8
+KILLS = 6
 MESSAGES = 3_000
 ROOT = Path(__file__).parents[2]
 

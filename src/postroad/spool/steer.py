@@ -43,8 +43,8 @@ DROPS_READ: Final = 10_000
 RANKED_ANEW: Final = 2_000
 RANKING_KEPT: Final = 1.0
 """Seconds for which the order of more than so many domains is kept; their counts are as new as ever."""
-OLDEST_ROWS: Final = 100
-"""Recipients in one domain that are shown of its oldest message."""
+OLDEST_ROWS: Final = 1_000
+"""Recipients that are shown at once of the oldest messages of domains."""
 _LAST: Final = 2**31
 _END: Final = 2**63 - 1
 
@@ -109,14 +109,13 @@ class Steer(Counting):
         return tuple(self.agenda.stats(names[:limit]))
 
     async def oldest(self, domains: Sequence[str]) -> dict[str, QueuedMessage]:
-        filters = [(Filter(domain=domain), self.agenda.is_few(domain)) for domain in domains]
+        few = [domain for domain in domains if self.agenda.is_few(domain)]
+        many = [Filter(domain=domain) for domain in domains if not self.agenda.is_few(domain)]
 
         def look(store: ReadStore) -> Rows:
-            rows: list[WaitingRow] = []
-            heads: list[HeadRow] = []
-            for wanted, is_few in filters:
-                first = store.scan((0, -1), _END, wanted, 1, by_domain=is_few)
-                for row in first[0]:  # of that message all that go there
+            rows, heads = store.oldest_of(few, OLDEST_ROWS)
+            for wanted in many:  # the first is soon found where there are many, in the order of ids
+                for row in store.scan((0, -1), _END, wanted, 1)[0]:
                     own = store.scan((row.message, -1), row.message + 1, wanted, OLDEST_ROWS)
                     rows, heads = [*rows, *own[0]], [*heads, *own[1]]
             return rows, heads

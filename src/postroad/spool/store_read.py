@@ -107,6 +107,14 @@ SELECT json_group_array(id) FROM (
   SELECT id FROM message WHERE id IN (SELECT value FROM json_each(?1))
   UNION SELECT message_id FROM damaged WHERE message_id IN (SELECT value FROM json_each(?1)))
 """
+_OLDEST_OF: Final = f"""
+SELECT json_group_array(json_array({_WAITING})) FROM (
+  SELECT delivery.* FROM (
+    SELECT value AS name, (
+      SELECT min(message_id) FROM delivery INDEXED BY delivery_queue WHERE domain = value) AS first
+    FROM json_each(?)) CROSS JOIN delivery NOT INDEXED ON message_id = first AND domain = name
+  LIMIT ?)
+"""
 _OF_MESSAGE: Final = f"""
 SELECT json_group_array(json_array({_WAITING})) FROM (SELECT * FROM delivery WHERE message_id = ? ORDER BY number)
 """
@@ -233,6 +241,12 @@ class ReadStore:
                 return rows, self._heads(rows), (rows[-1].message, rows[-1].number)
             there = None if is_all else self._execute(_LOOKED_TO, (*after, before, LOOKED_AT - 1)).fetchone()
             return rows, self._heads(rows), None if there is None else (int(there[0]), int(there[1]))
+
+    def oldest_of(self, domains: Sequence[str], limit: int) -> tuple[list[WaitingRow], list[HeadRow]]:
+        """Return deliveries of the oldest message of each domain, and the messages. Looks at all rows of each."""
+        with store_step():
+            rows = _decode_waiting(_json(self._value(_OLDEST_OF, (_encode(domains).decode(), limit))))
+            return rows, self._heads(rows)
 
     def bound(self, after: int, rows: int) -> int:
         """Return the id up to which there are about so many rows; the largest there can be where there are not."""
