@@ -80,6 +80,7 @@ class SecretPaths:
 
     def __init__(self, descriptors: Mapping[str, int]) -> None:
         self._descriptors = dict(descriptors)
+        self._before: dict[str, int] = {}
 
     def __call__(self, path: str) -> str:
         """Return the path to open for a secret that is named by ``path``."""
@@ -97,8 +98,20 @@ class SecretPaths:
                 os.close(descriptor)
 
     def joined(self, others: Mapping[str, int]) -> SecretPaths:
-        """Return these with others added, which take the place of their like."""
-        return SecretPaths({**self._descriptors, **others})
+        """Return these with others, which take the place of their like once ``settle`` is called."""
+        joined = SecretPaths({**self._descriptors, **others})
+        joined._before = dict(self._descriptors)
+        return joined
+
+    def settle(self) -> None:
+        """Have others under the numbers that their like had before: whoever reads by those sees what is new."""
+        for path, old in self._before.items():
+            new = self._descriptors[path]
+            if new != old:
+                os.dup2(new, old, inheritable=False)
+                os.close(new)
+                self._descriptors[path] = old
+        self._before = {}
 
 
 class Part(Protocol):
@@ -187,7 +200,8 @@ class _Life:
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[Drain] = self._loop.create_future()
         self._leash = Leash(leash, self._on_message, self._on_orphaned)
-        self._prepared: dict[int, Callable[[], None]] = {}
+        self._prepared: dict[int, tuple[Callable[[], None], SecretPaths]] = {}
+        self._secrets = birth.secrets
         self._part: Part | None = None
 
     async def run(self) -> int:
@@ -238,7 +252,7 @@ class _Life:
             case Abandon():
                 self._prepared.pop(message.number, None)
             case Secrets():
-                self._birth.secrets.exchange(dict(zip(message.secrets, descriptors, strict=True)))
+                self._secrets.exchange(dict(zip(message.secrets, descriptors, strict=True)))
             case _:
                 close_all(descriptors)
                 if self._part is not None:
@@ -248,10 +262,10 @@ class _Life:
         why = ""
         try:
             loaded = unpack(read_memory(descriptors[0]))
-            secrets = self._birth.secrets.joined(dict(zip(message.secrets, descriptors[1:], strict=True)))
+            secrets = self._secrets.joined(dict(zip(message.secrets, descriptors[1:], strict=True)))
             assert self._part is not None
             with starting(self._birth.data_dir):
-                self._prepared[message.number] = self._part.prepare(loaded, secrets)
+                self._prepared[message.number] = self._part.prepare(loaded, secrets), secrets
         except StartFailed as failed:
             why = str(failed)
             close_all(descriptors[1:])
@@ -264,7 +278,9 @@ class _Life:
         self._leash.send(Prepared(number=message.number, why=why))
 
     def _switch(self, number: int) -> None:
-        if (switch := self._prepared.pop(number, None)) is not None:
+        if (prepared := self._prepared.pop(number, None)) is not None:
+            switch, self._secrets = prepared
+            self._secrets.settle()
             switch()
             self._leash.send(Switched(number=number))
 

@@ -1,35 +1,44 @@
-"""The front: the control socket, answered for the whole relay by asking every worker.
+"""The front: the control API, answered for the whole relay by asking every worker, the ledger and the supervisor.
 
-Owns: what of the lower floors makes that process, in order. Does not own: what may be asked (outbound/relay.py), who
-may ask and how it travels (http).
+Owns: what of the lower floors makes that process, in order; reloads that people ask for, on their way to the
+supervisor and back. Does not own: what may be asked (outbound/relay.py), who may ask and how it travels (http).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 
+from postroad import __version__
+from postroad.config.explain import rows
 from postroad.config.load import Loaded
+from postroad.config.toml import written
+from postroad.core.facts import AnyFact
+from postroad.core.ids import MessageId
+from postroad.http.app import make_app
 from postroad.http.control_client import RemoteSteering
-from postroad.http.control_server import ControlServer
+from postroad.http.serve import HttpServer
+from postroad.observe.stories import read_story
 from postroad.outbound.fleet import Fleet
-from postroad.outbound.steering import Steering
-from postroad.service.child import Birth, SecretPaths, nothing_to_switch
-from postroad.service.data_dir import RUN
-from postroad.service.leash import AnyMessage, Leash, Ready
+from postroad.outbound.front import FrontHouse, FrontSteering
+from postroad.outbound.relay import ConfigRow, ProcessRow, ReloadResult
+from postroad.outbound.steering import ControlRefused
+from postroad.service.child import Birth, SecretPaths
+from postroad.service.connected import ledger_client
+from postroad.service.data_dir import FACTS, RUN
+from postroad.service.failures import StartFailed
+from postroad.service.leash import AnyMessage, AskReload, Leash, Processes, Ready, ReloadDone
 from postroad.service.seeing import Seeing
+from postroad.service.system_dice import SystemDice
 
-
-class Fleets:
-    """The workers of a relay as one, for whoever asks."""
-
-    def __init__(self, data_dir: Path, workers: int) -> None:
-        self._paths = {str(slot): data_dir / RUN / f"worker-{slot}.sock" for slot in range(workers)}
-
-    def on_behalf_of(self, who: str) -> Steering:
-        """Return the face for a person by name."""
-        return Fleet({name: RemoteSteering(path, who) for name, path in self._paths.items()})
+RELOAD_TIMEOUT: Final = 120.0
+"""Seconds that a person waits for a reload: longer than the supervisor takes at most."""
+TOKEN_MAX: Final = 4096
+"""Octets of a token."""
 
 
 class Front:
@@ -37,25 +46,119 @@ class Front:
 
     def __init__(self, birth: Birth, leash: Leash) -> None:
         self._birth = birth
+        self._leash = leash
+        self._loaded = birth.loaded
         self._seeing = Seeing(birth.settings, "front")
+        self._ledger = ledger_client(birth, self._seeing, -1)
+        self._processes: tuple[ProcessRow, ...] = ()
+        self._reloads: list[asyncio.Future[ReloadDone]] = []
         self._open = AsyncExitStack()
         self._open.push_async_callback(self._seeing.close)
+        self._open.push_async_callback(self._ledger.close)
 
     async def start(self) -> Ready:
-        birth, seeing = self._birth, self._seeing
-        server = ControlServer(Fleets(birth.data_dir, birth.workers), seeing.clock, seeing.outlet)
+        birth, seeing, settings = self._birth, self._seeing, self._birth.settings
+        self._ledger.start()
+        token = self._token(birth.secrets)
+        house = FrontHouse(
+            fleet_for=self._fleet_for,
+            records=self._ledger.records,
+            stories=self._stories,
+            clock=seeing.clock,
+            dice=SystemDice(),
+            outlet=seeing.outlet,
+            version=__version__,
+            processes=lambda: self._processes,
+            configuration=self._configuration,
+            reload=self._reload,
+        )
+        server = HttpServer(
+            make_app(lambda who: FrontSteering(house, who)),
+            birth.sockets["control"],
+            birth.sockets.get("http"),
+            outlet=seeing.outlet,
+            clock=seeing.clock,
+            admitted_gid=os.getegid() if settings.process.group else None,
+            token=token,
+            hostname=settings.hostname,
+            address="" if settings.http.address is None else settings.http.address.host,
+        )
         self._open.push_async_callback(server.close)
-        await server.start(birth.sockets["control"])
+        await server.start()
         return Ready()
 
     def prepare(self, loaded: Loaded, secrets: SecretPaths) -> Callable[[], None]:
-        return nothing_to_switch
+        def switch() -> None:
+            self._loaded = loaded
+
+        return switch
 
     def hear(self, message: AnyMessage) -> None:
-        """What the supervisor tells of processes and reloads."""
+        """Hear of processes, and what became of a reload."""
+        match message:
+            case Processes():
+                self._processes = tuple(
+                    ProcessRow(
+                        process=row.process,
+                        slot=row.slot,
+                        pid=row.pid,
+                        started_at=row.started_at,
+                        restarts=row.restarts,
+                        is_ready=row.is_ready,
+                    )
+                    for row in message.rows
+                )
+            case ReloadDone():
+                waiting, self._reloads = self._reloads, []
+                for future in waiting:
+                    if not future.done():
+                        future.set_result(message)
+            case _:
+                pass
 
     async def drain(self, patience: float, why: str) -> None:
         """Questions that are being answered are broken off: whoever asks can ask again."""
 
     async def close(self) -> None:
         await self._open.aclose()
+
+    # --- what the API asks of the process ---
+
+    def _fleet_for(self, who: str) -> Fleet:
+        run = self._birth.data_dir / RUN
+        return Fleet(
+            {str(slot): RemoteSteering(run / f"worker-{slot}.sock", who) for slot in range(self._birth.workers)}
+        )
+
+    def _stories(self, wanted: MessageId | str, *, since: float | None = None) -> AsyncGenerator[AnyFact, None]:
+        return read_story(str(self._birth.data_dir / FACTS), wanted, self._seeing.threads, since=since)
+
+    def _configuration(self) -> tuple[ConfigRow, ...]:
+        return tuple(ConfigRow(key=row.key, value=written(row.value), source=row.source) for row in rows(self._loaded))
+
+    async def _reload(self, who: str) -> ReloadResult:
+        future: asyncio.Future[ReloadDone] = asyncio.get_running_loop().create_future()
+        self._reloads.append(future)
+        self._leash.send(AskReload(who=who))
+        try:
+            async with asyncio.timeout(RELOAD_TIMEOUT):
+                done = await future
+        except TimeoutError:
+            text = "The supervisor has not said what became of the reload. Look at the log, or try again."
+            raise ControlRefused(text) from None
+        if done.why:
+            raise ControlRefused(done.why)
+        return ReloadResult(changed=done.changed, needs_restart=done.needs_restart)
+
+    def _token(self, secrets: SecretPaths) -> bytes:
+        """Return the token of [http] token_file; empty where none is named. Raises StartFailed."""
+        named = self._birth.settings.http.token_file
+        if named is None:
+            return b""
+        try:
+            token = Path(secrets(str(named))).read_bytes().strip()
+        except OSError as error:
+            raise StartFailed(f"{named} cannot be read: {error.strerror}.") from error
+        if not token or len(token) > TOKEN_MAX:
+            raise StartFailed(f"{named} holds no token: write a secret of your choice into it, in one line.")
+        return token

@@ -26,6 +26,7 @@ from postroad.service.leash import (
     Fork,
     Forked,
     Leash,
+    ProcessState,
     Ready,
     Secrets,
     close_all,
@@ -60,6 +61,8 @@ class Kennel:
         self._nursery_is_ready = False
         self._nursery_again_at: float | None = None
         self._nursery_wait = 0.0
+        self._nursery_at = 0.0
+        self._nursery_starts = 0
         self._lock = -1
         self._identity: Identity | None = None
         self._changes: list[asyncio.Future[None]] = []
@@ -96,6 +99,8 @@ class Kennel:
         ours, theirs = pair()
         self._nursery_is_ready, self._nursery_again_at = False, None
         self._nursery = Leash(ours, self._on_nursery, self._on_nursery_end)
+        self._nursery_at = self._supervisor.clock.now()
+        self._nursery_starts += 1
         self._nursery_pid = spawn(NURSERY, [theirs.fileno(), lock])
         theirs.close()
         who = identity or Identity("", 0, 0, ())
@@ -104,6 +109,17 @@ class Kennel:
         )
         self._nursery.send(begin, [self.configuration])
 
+    def nursery_state(self) -> ProcessState:
+        """Return how the nursery does."""
+        return ProcessState(
+            process="nursery",
+            slot=0,
+            pid=self._nursery_pid,
+            started_at=self._nursery_at,
+            restarts=self._nursery_starts - 1,
+            is_ready=self._nursery_is_ready,
+        )
+
     def _on_nursery(self, message: AnyMessage, descriptors: list[int]) -> None:
         close_all(descriptors)
         match message:
@@ -111,6 +127,8 @@ class Kennel:
                 self._nursery_is_ready = True
                 self._nursery_wait = 0.0
                 self._start_wanted(self._loop.time())
+                if self._supervisor.is_up:
+                    self._supervisor.publish()
             case Forked():
                 child = self.children[message.role, message.slot]
                 child.born(message.pid)

@@ -51,9 +51,10 @@ def prepare(begin: Begin, configuration: int) -> None:
     Raises:
         StartFailed: something is wrong that no child could do anything about.
     """
-    # Every module that a child needs, so that the children share its pages. (The front's own come late: nobody else's.)
+    # Every module that a child needs: the children share its pages, and need not be able to read it themselves.
     import cryptography.x509  # noqa: F401
 
+    import postroad.service.front
     import postroad.service.ledger
     import postroad.service.worker  # noqa: F401
 

@@ -13,18 +13,18 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
 
 from postroad.config.addresses import TcpAddress
 from postroad.config.model import Settings
 from postroad.core.faces import Clock, Outlet
 from postroad.core.facts import AnyFact
-from postroad.http.control_client import RemoteSteering
+from postroad.http.api_client import ApiSteering
 from postroad.net.local import user_name
 from postroad.net.name_servers import NameServers
 from postroad.net.resolve import DnsResolver
 from postroad.observe.log import Level, LogLines
 from postroad.outbound.steering import ControlRefused, NoRelay, Steering
+from postroad.service.data_dir import CONTROL
 from postroad.service.shards import number_of_damaged, shard_directory, shard_numbers
 from postroad.service.system_dice import SystemDice
 from postroad.spool.errors import StoreTooNew, StoreTrouble
@@ -34,16 +34,13 @@ from postroad.spool.real_disk import OsDisk
 from postroad.spool.salvage import Salvaged, salvage
 from postroad.spool.store import DATABASE_NAME
 
-SOCKET_NAME: Final = "control.sock"
-"""In data_dir."""
-
 OpenSpools = Callable[[Settings, Clock, Outlet], AbstractAsyncContextManager[Sequence[Spool]]]
 """Takes the locks of all shards, opens them, and closes them in order. Raises ShardOwned and OSError."""
 
 
 def ask_relay(settings: Settings) -> Steering:
     """Return the steering of the relay that runs on these settings; its calls raise NoRelay where none does."""
-    return RemoteSteering(settings.data_dir / SOCKET_NAME)
+    return ApiSteering(settings.data_dir / CONTROL)
 
 
 @asynccontextmanager
@@ -79,7 +76,7 @@ async def _opened(
             spools = await stack.enter_async_context(opening)
         except ShardOwned as owned:
             raise ControlRefused(
-                f"A relay holds the queue, but does not answer on {settings.data_dir / SOCKET_NAME} ({owned}). "
+                f"A relay holds the queue, but does not answer on {settings.data_dir / CONTROL} ({owned}). "
                 "Try again; if it stays so, look at its log, or stop it."
             ) from owned
         except (OSError, StoreTrouble, StoreTooNew) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from postroad import __version__
 from postroad.config.model import Settings
@@ -23,13 +23,10 @@ from postroad.outbound.front import FrontHouse, FrontSteering
 from postroad.outbound.relay import ConfigRow, ReloadResult
 from postroad.outbound.steering import NoRelay
 from postroad.records.store import SqliteRecords
+from postroad.service.data_dir import FACTS, RECORDS
 from postroad.service.system_dice import SystemDice
 from postroad.service.threads import WorkerThreads
 from postroad.spool.face import Spool
-
-RECORDS_NAME: Final = "records.db"
-FACTS_NAME: Final = "facts"
-"""In data_dir."""
 
 
 @asynccontextmanager
@@ -39,11 +36,11 @@ async def resting_relay(
     """Give the steering of what lies in data_dir, to one person."""
     about = About(__version__, os.getpid(), clock.now(), ())
     controls = [Control(spool, clock, outlet, None, NO_DESTINATIONS, about) for spool in spools]
-    facts = str(settings.data_dir / FACTS_NAME)
+    facts = str(settings.data_dir / FACTS)
     async with AsyncExitStack() as stack:
         threads = WorkerThreads()
         stack.callback(threads.close)
-        records = _Records(str(settings.data_dir / RECORDS_NAME), threads, clock)
+        records = _Records(str(settings.data_dir / RECORDS), threads, clock)
         stack.push_async_callback(records.close)
 
         def fleet_for(person: str) -> Fleet:

@@ -32,6 +32,7 @@ from postroad.service.leash import (
     Failed,
     Prepared,
     Processes,
+    ProcessState,
     Ready,
     Switched,
 )
@@ -160,7 +161,10 @@ class Supervisor:
 
     def publish(self) -> None:
         """Tell the front which processes there are."""
-        rows = tuple(child.state() for child in self.kennel.children.values())
+        mine = ProcessState(
+            process="supervisor", slot=0, pid=os.getpid(), started_at=self.started_at, restarts=0, is_ready=True
+        )
+        rows = (mine, self.kennel.nursery_state(), *(child.state() for child in self.kennel.children.values()))
         self.kennel.send("front", Processes(rows=rows, listeners=self.sockets.names, started_at=self.started_at))
 
     # --- what the processes say ---

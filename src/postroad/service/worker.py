@@ -20,13 +20,11 @@ from postroad.config.load import Loaded
 from postroad.config.model import Settings
 from postroad.core.facts import Trouble
 from postroad.http.control_server import ControlServer
-from postroad.inbound.house import ListenerProfile
-from postroad.inbound.server import InboundServer
-from postroad.net.listen import Listening, Serve
+from postroad.net.listen import Listening
 from postroad.outbound.control import About, Control
 from postroad.outbound.relay import Override, Suspension
 from postroad.outbound.rules import rules_of
-from postroad.service.build_inbound import build_house, build_tls, profile_of, server_limits
+from postroad.service.build_inbound import Inbound
 from postroad.service.build_outbound import Outbound, OutboundWorld
 from postroad.service.child import Birth, SecretPaths
 from postroad.service.connected import ledger_client
@@ -47,7 +45,7 @@ class Worker:
 
     def __init__(self, birth: Birth, leash: Leash) -> None:
         self._birth = birth
-        self._settings = birth.settings
+        self._settings = self._with_listeners(birth.settings)
         self._time = asyncio.get_running_loop().time
         self._seeing = Seeing(self._settings, str(birth.slot))
         self._clock = self._seeing.clock
@@ -66,13 +64,20 @@ class Worker:
         self._spool = await self._open.enter_async_context(
             open_shard(settings, self._clock, self._outlet, self._seeing.threads, number=self._birth.slot)
         )
-        tls = build_tls(settings, self._clock, self._outlet, self._time)
-        house = build_house(settings, self._spool, self._clock, self._outlet, self._ledger, self._time)
-        self._inbound = InboundServer(house, server_limits(settings), tls=tls)
+        self._inbound = Inbound(
+            settings,
+            spool=self._spool,
+            clock=self._clock,
+            outlet=self._outlet,
+            limits=self._ledger,
+            time=self._time,
+            slot=self._birth.slot,
+            read=self._birth.secrets,
+        )
         self._outbound = self._build_outbound(self._spool)
         await self._start_steering()
         self._outbound.start()
-        self._inbound.start()
+        self._inbound.server.start()
         await self._listen()
         await self._start_control(self._spool, self._birth.sockets["steering"])
         self._start_adopting()
@@ -80,11 +85,13 @@ class Worker:
         return Ready(listeners=names, waiting=self._spool.stats().recipients)
 
     def prepare(self, loaded: Loaded, secrets: SecretPaths) -> Callable[[], None]:
-        settings = self._birth.fit(loaded)
+        settings = self._with_listeners(self._birth.fit(loaded))
+        inbound = self._inbound.prepare(settings, secrets)
         outbound = self._outbound.prepare(settings)
 
         def switch() -> None:
             self._settings = settings
+            self._inbound.switch(inbound)
             self._outbound.switch(outbound)
 
         return switch
@@ -97,7 +104,7 @@ class Worker:
         await self._stop_adopting()
         await asyncio.gather(*(listening.drain() for listening in self._listening))
         # Both at once: what still comes in meanwhile is kept for the next start, not sent on.
-        await asyncio.gather(self._inbound.drain(patience), self._outbound.drain(patience))
+        await asyncio.gather(self._inbound.server.drain(patience), self._outbound.drain(patience))
         await self._spool.flush_records()
 
     async def close(self) -> None:
@@ -109,10 +116,10 @@ class Worker:
     # --- in and out ---
 
     async def _listen(self) -> None:
-        for index, listener in enumerate(self._listeners(self._settings)):
+        for index, listener in enumerate(self._settings.listener):
             listening = Listening(
                 self._birth.sockets[f"listener:{index}"],
-                self._server_of(profile_of(listener, self._settings)),
+                self._inbound.serve_of(listener),
                 connections_max=self._settings.limits.connections,
                 outlet=self._outlet,
                 clock=self._clock,
@@ -121,19 +128,19 @@ class Worker:
             await listening.start()
             self._listening.append(listening)
 
-    def _listeners(self, settings: Settings) -> list[Listener]:
-        """Return what settings say of each socket that the relay started with."""
+    def _with_listeners(self, settings: Settings) -> Settings:
+        """Return the settings with the listeners of the sockets that the relay started with, in their order.
+
+        One whose address these settings do not have is as it was: the address needs a restart.
+        """
         left = list(settings.listener)
-        found = []
+        found: list[Listener] = []
         for first in self._birth.first.settings.listener:
             same = next((one for one in left if one.address == first.address), None)
             if same is not None:
                 left.remove(same)
             found.append(same or first)
-        return found
-
-    def _server_of(self, profile: ListenerProfile) -> Serve:
-        return lambda stream: self._inbound.serve(profile, stream)
+        return settings.model_copy(update={"listener": tuple(found)})
 
     def _build_outbound(self, spool: Spool) -> Outbound:
         world = OutboundWorld(
