@@ -15,7 +15,7 @@ import msgspec
 from postroad.config.load import Loaded
 from postroad.core.facts import AnyFact
 from postroad.ledger.server import LedgerServer
-from postroad.records.store import SqliteRecords
+from postroad.records.recovering import RecoveringRecords
 from postroad.service.child import Birth, SecretPaths, nothing_to_switch
 from postroad.service.data_dir import RECORDS
 from postroad.service.leash import AnyMessage, Leash, Ready, Tell
@@ -33,7 +33,9 @@ class Ledger:
 
     async def start(self) -> Ready:
         birth, seeing = self._birth, self._seeing
-        records = await SqliteRecords.open(str(birth.data_dir / RECORDS), seeing.threads, seeing.clock)
+        records = await RecoveringRecords.open(
+            str(birth.data_dir / RECORDS), seeing.threads, seeing.clock, seeing.outlet
+        )
         self._open.push_async_callback(records.close)
         server = LedgerServer(records, clock=seeing.clock, outlet=seeing.outlet, time=asyncio.get_running_loop().time)
         self._open.push_async_callback(server.close)
