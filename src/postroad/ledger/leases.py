@@ -180,7 +180,7 @@ class Leases:
     def _wake(self, entry: _Key, key: str, now: float) -> None:
         if not entry.waiting or entry.total >= entry.most:
             return
-        for slot, since in entry.waiting.items():
+        for slot, since in list(entry.waiting.items()):  # _fair forgets who waits no more
             if now - since <= WAITING:
                 if entry.held.get(slot, 0) < self._fair(entry, slot, now):
                     entry.promised[slot] = now + PROMISE

@@ -10,23 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from postroad.config.model import Settings
 from postroad.core import facts
-from postroad.core.faces import Clock, Outlet
+from postroad.core.faces import Clock, Disk, Outlet, Threads
 from postroad.core.ids import SHARDS_MAX
 from postroad.service.threads import WorkerThreads
 from postroad.spool.errors import StoreTooNew, StoreTrouble
 from postroad.spool.face import Spool, SpoolRefused
 from postroad.spool.ground import ShardSettings
-from postroad.spool.owner import LockOwner, ShardOwned
+from postroad.spool.owner import LockOwner, Owner, ShardOwned
 from postroad.spool.real_disk import OsDisk
 from postroad.spool.removal import remove_shard
 from postroad.spool.shard import Shard
+from postroad.spool.store import StoreOptions
 from postroad.spool.transfer import Transfer
 
 RETRY_FIRST: Final = 0.5
@@ -55,6 +56,18 @@ def number_of_damaged(name: str) -> int | None:
     """Return the number of the shard whose database was set aside under that name; None if it is no such name."""
     found = _NAME.match(name)
     return int(found[1]) if found and name[found.end() :].startswith(".damaged-") else None
+
+
+class Hands(NamedTuple):
+    """What a shard is opened with, but for threads: the machine's own, unless a simulation has others."""
+
+    disk: Disk = OsDisk()
+    owner: Callable[[str], Owner] = LockOwner
+    """Takes the right to a directory."""
+    store: StoreOptions = StoreOptions()
+
+
+THE_MACHINES: Final = Hands()
 
 
 @asynccontextmanager
@@ -106,18 +119,20 @@ async def _take(
     number: int,
     clock: Clock,
     outlet: Outlet,
-    threads: WorkerThreads,
-    owner: _Lent | None = None,
+    threads: Threads,
+    owner: Owner | None = None,
+    hands: Hands = THE_MACHINES,
 ) -> Shard:
+    directory = str(shard_directory(settings.data_dir, number))
     return await Shard.take(
-        str(shard_directory(settings.data_dir, number)),
+        directory,
         number=number,
         clock=clock,
         outlet=outlet,
-        disk=OsDisk(),
+        disk=hands.disk,
         threads=threads,
-        settings=ShardSettings(min_free=settings.spool.min_free),
-        owner=owner,
+        settings=ShardSettings(min_free=settings.spool.min_free, store=hands.store),
+        owner=owner or hands.owner(directory),
     )
 
 
@@ -132,7 +147,15 @@ class Adoption:
     """Takes over the shard of a number: everything in it moves to ``into``, then its directory goes."""
 
     def __init__(
-        self, number: int, into: Shard, *, settings: Settings, clock: Clock, outlet: Outlet, threads: WorkerThreads
+        self,
+        number: int,
+        into: Shard,
+        *,
+        settings: Settings,
+        clock: Clock,
+        outlet: Outlet,
+        threads: Threads,
+        hands: Hands = THE_MACHINES,
     ) -> None:
         self.number = number
         self.spool: Shard | None = None
@@ -144,6 +167,7 @@ class Adoption:
         self._clock = clock
         self._outlet = outlet
         self._threads = threads
+        self._hands = hands
         self._trouble = ""
 
     @property
@@ -186,17 +210,18 @@ class Adoption:
 
     async def _try(self) -> None:
         directory = str(shard_directory(self._settings.data_dir, self.number))
-        owner = LockOwner(directory)
+        owner = self._hands.owner(directory)
         try:
             await self._empty()
-            await self._threads.run_blocking(remove_shard, directory, OsDisk())
+            await self._threads.run_blocking(remove_shard, directory, self._hands.disk)
         finally:
             owner.release()
         await self._into.forget_copied(self.number)
 
     async def _empty(self) -> None:
         """Open the shard, move all that is in it, close it."""
-        shard = await _take(self._settings, self.number, self._clock, self._outlet, self._threads, _Lent())
+        parts = (self._settings, self.number, self._clock, self._outlet, self._threads)
+        shard = await _take(*parts, owner=_Lent(), hands=self._hands)
         self.spool = shard
         self._moved_before, self._transfer = self.moved, None
         self._transfer = Transfer(shard, self._into)
@@ -213,8 +238,6 @@ class Adoption:
         self._trouble = why
 
 
-async def adopt(
-    number: int, into: Shard, *, settings: Settings, clock: Clock, outlet: Outlet, threads: WorkerThreads
-) -> int:
+async def adopt(number: int, into: Shard, *, settings: Settings, clock: Clock, outlet: Outlet, threads: Threads) -> int:
     """Move everything of shard ``number`` into ours, and remove it. See Adoption.run."""
     return await Adoption(number, into, settings=settings, clock=clock, outlet=outlet, threads=threads).run()

@@ -87,13 +87,14 @@ class FaultVfs(apsw.VFS):
             return self._open(path, flags[0])
 
     def _open(self, path: str, flags: int) -> VfsFile:
-        if self._disk.exists(path):
-            return VfsFile(self._disk.open(path), None)
-        if not flags & apsw.SQLITE_OPEN_CREATE:
+        if not self._disk.exists(path) and not flags & apsw.SQLITE_OPEN_CREATE:
             raise apsw.CantOpenError(path)
-        # SQLite's own VFS makes the name of a new journal durable with its first sync, that of a database never.
-        is_journal = flags & (apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL)
-        return VfsFile(self._disk.create(path), (self._disk, path.rsplit("/", 1)[0]) if is_journal else None)
+        # SQLite makes the name of a journal durable with the first sync after each opening that might have made
+        # it (os_unix.c: isNewJrnl, UNIXFILE_DIRSYNC), that of a database never.
+        journals = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
+        is_new = flags & apsw.SQLITE_OPEN_CREATE and flags & journals
+        directory = (self._disk, path.rsplit("/", 1)[0]) if is_new else None
+        return VfsFile(self._disk.open(path) if self._disk.exists(path) else self._disk.create(path), directory)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         with _as_sqlite(apsw.SQLITE_IOERR_DELETE):

@@ -185,6 +185,8 @@ class MemoryDisk:
                 raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
             self._directories.discard(path)
             self._durable_directories.discard(path)
+            for name in [name for name in self._durable_names if _parent(name) == path]:
+                del self._durable_names[name]
 
     def sync_directory(self, path: str) -> None:
         with self._lock:

@@ -7,17 +7,22 @@ service/worker.py plugs in the real ones (keep in step with it). Does not own: w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
 
 from postroad.config.load import load_text
 from postroad.config.model import Settings
 from postroad.core.facts import AnyFact
 from postroad.inbound.server import InboundServer
+from postroad.ledger.client import LedgerClient
 from postroad.ledger.local import LocalLimits
+from postroad.ledger.server import LedgerServer
 from postroad.net.stream import SocketStream
 from postroad.service.build_inbound import build_house, profile_of, server_limits
 from postroad.service.build_outbound import Outbound, OutboundWorld
+from postroad.service.shards import Adoption, Hands
 from postroad.spool.ground import ShardSettings
 from postroad.spool.owner import ShardOwned
 from postroad.spool.shard import Shard
@@ -32,6 +37,8 @@ from postroad.testing.sim.threads import SimThreads
 from postroad.testing.sim.tls import SimContext, context_of
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from postroad.testing.sim.machine import Machine
 
 RELAY: Final = "192.0.2.1"
@@ -39,6 +46,7 @@ DATA: Final = "/data"
 LOCAL: Final = "local.example"
 VOID: Final = "void.example"
 REFUSED: Final = "no.example"
+LEDGER_SOCKET: Final = "ledger.sock"
 EPOCH: Final = 1_767_268_800.0
 """Wall-clock time at which a world begins: 2026-01-01 12:00 UTC."""
 
@@ -135,9 +143,26 @@ class Worker:
         self._vfs_name = f"sim-{id(machine):x}-{slot}-{incarnation}"
         self.vfs: FaultVfs | None = FaultVfs(self._vfs_name, self.disk)
         self.threads = SimThreads(process, machine.chaos)
+        self.hands = Hands(
+            disk=self.disk,
+            owner=lambda directory: SimOwner(machine.owners, directory, process),
+            store=StoreOptions(vfs=self._vfs_name, exclusive=True, checkpoint_octets=machine.plan.checkpoint),
+        )
         self.dice = SeededDice(machine.plan.seed * 1_000_003 + slot * 1_009 + incarnation)
         self.outlet = SimOutlet(process, machine.learn)
-        self.limits = LocalLimits(process.loop.time)
+        self.limits: LocalLimits | LedgerClient = LocalLimits(process.loop.time)
+        if machine.has_ledger:
+            process.loop.local = machine.sockets
+            self.limits = LedgerClient(
+                Path("/") / LEDGER_SOCKET,
+                slot=slot,
+                workers=machine.count,
+                reader=machine.records,
+                clock=machine.clock,
+                outlet=self.outlet,
+                time=process.loop.time,
+            )
+        self.adopting: list[asyncio.Task[int]] = []
         self.shard: Shard | None = None
         self.inbound: InboundServer | None = None
         self.outbound: Outbound | None = None
@@ -151,6 +176,8 @@ class Worker:
         """Take the shard and serve. Raises what Shard.take raises."""
         machine, plan = self.machine, self.machine.plan
         settings, time = machine.settings, self.process.loop.time
+        if isinstance(self.limits, LedgerClient):
+            self.limits.start()
         self.shard = await self.take(self.slot)
         house = build_house(settings, self.shard, machine.clock, self.outlet, self.limits, time)
         self.inbound = InboundServer(house, server_limits(settings), tls=context_of)
@@ -173,10 +200,11 @@ class Worker:
         self.inbound.start()
         self._profile = profile_of(settings.listener[0], settings)
         self.is_serving = True
+        self._adopt()
 
-    async def take(self, number: int, owner: Any = None) -> Shard:
+    async def take(self, number: int) -> Shard:
         """Take a shard."""
-        machine = self.machine
+        machine, hands = self.machine, self.hands
         directory = f"{DATA}/shard-{number}"
         return await Shard.take(
             directory,
@@ -185,12 +213,32 @@ class Worker:
             outlet=self.outlet,
             disk=self.disk,
             threads=self.threads,
-            settings=ShardSettings(
-                min_free=machine.settings.spool.min_free,
-                store=StoreOptions(vfs=self._vfs_name, exclusive=True, checkpoint_octets=machine.plan.checkpoint),
-            ),
-            owner=owner or SimOwner(machine.owners, directory, self.process),
+            settings=ShardSettings(min_free=machine.settings.spool.min_free, store=hands.store),
+            owner=hands.owner(directory),
         )
+
+    def _adopt(self) -> None:
+        """Take over the shards that have no worker any more."""
+        machine = self.machine
+        assert self.shard is not None
+        for number in machine.to_adopt(self.slot):
+            adoption = Adoption(
+                number,
+                self.shard,
+                settings=machine.settings,
+                clock=machine.clock,
+                outlet=self.outlet,
+                threads=self.threads,
+                hands=self.hands,
+            )
+            self.adopting.append(self.process.loop.create_task(adoption.run(), name="adoption"))
+
+    @property
+    def holds(self) -> dict[str, int]:
+        """What is taken of Limits and not given back."""
+        if isinstance(self.limits, LedgerClient):
+            return self.limits._held.connections  # noqa: SLF001 - nobody else needs to know
+        return self.limits._connections  # noqa: SLF001
 
     def new_stream(self) -> SocketStream:
         """Return what talks with a client that has just connected."""
@@ -209,6 +257,9 @@ class Worker:
     async def stop(self) -> None:
         """Stop in order: drain, write what is recorded, close."""
         self.is_serving = False
+        for task in self.adopting:
+            task.cancel()
+        await asyncio.gather(*self.adopting, return_exceptions=True)
         assert self.inbound is not None
         assert self.outbound is not None
         assert self.shard is not None
@@ -218,6 +269,8 @@ class Worker:
         await self.shard.flush_records()
         await self.outbound.close()
         await self.shard.close()
+        if isinstance(self.limits, LedgerClient):
+            await self.limits.close()
 
     def forget(self) -> None:
         """The process is gone: let go of what it held in this one."""
@@ -226,4 +279,19 @@ class Worker:
             self.vfs = None
 
 
-__all__ = ["DATA", "LOCAL", "REFUSED", "RELAY", "VOID", "SimContext", "Worker", "settings_of"]
+class Ledger:
+    """The ledger's process."""
+
+    def __init__(self, machine: Machine, incarnation: int) -> None:
+        self.process = process = Process(machine.kernel, f"ledger#{incarnation}")
+        process.broke = lambda why: machine.book.broken.append(f"{process.name}: {why}")
+        process.loop.local = machine.sockets
+        outlet = SimOutlet(process, machine.learn)
+        self._server = LedgerServer(machine.records, clock=machine.clock, outlet=outlet, time=process.loop.time)
+        self._bound = machine.sockets.bind(LEDGER_SOCKET)
+
+    async def start(self) -> None:
+        await self._server.start(cast("socket", self._bound))
+
+
+__all__ = ["DATA", "LOCAL", "REFUSED", "RELAY", "VOID", "Ledger", "SimContext", "Worker", "settings_of"]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from postroad.testing.sim.local import LocalSockets
     from postroad.testing.sim.network import Network
 
 START: Final = 1_000.0
@@ -141,6 +142,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.tasks: dict[int, SimTask] = {}
         """Tasks that are not done: what leaks shows here."""
         self.network: Network | None = None
+        self.local: LocalSockets | None = None
         self.address = ""
 
     def time(self) -> float:
@@ -208,6 +210,22 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         assert self.network is not None
         address = self.address if local_addr is None else local_addr[0]
         return await self.network.open(self.process, protocol_factory, address, host, port)
+
+    async def create_unix_connection(  # type: ignore[override]
+        self, protocol_factory: Callable[[], asyncio.Protocol], path: str
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
+        assert self.local is not None
+        return await self.local.connect(self.process, protocol_factory, path)
+
+    async def sock_accept(self, sock: Any) -> tuple[Any, Any]:
+        assert self.local is not None
+        return await self.local.accept(self.process, sock)
+
+    async def connect_accepted_socket(  # type: ignore[override]
+        self, protocol_factory: Callable[[], asyncio.Protocol], sock: Any
+    ) -> asyncio.Protocol:
+        assert self.local is not None
+        return self.local.begin(sock, protocol_factory)
 
     def get_debug(self) -> bool:
         return False

@@ -9,20 +9,25 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from postroad.core.facts import AnyFact
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.owner import ShardOwned
 from postroad.testing.memory_disk import MemoryDisk
+from postroad.testing.memory_records import MemoryRecords
 from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim.book import Book, Crash
 from postroad.testing.sim.chaos import Blow, Chaos
-from postroad.testing.sim.house import DATA, RELAY, SimClock, Worker, settings_of
+from postroad.testing.sim.house import DATA, RELAY, Ledger, SimClock, Worker, settings_of
 from postroad.testing.sim.kernel import Kernel, Process
-from postroad.testing.sim.network import Network, Served
+from postroad.testing.sim.local import LocalSockets
+from postroad.testing.sim.network import Network, Served, Weather
 from postroad.testing.sim.story import Plan
 
+LEDGER = 3
+"""The worker that a blow names when it means the ledger."""
 DOWN_MIN = 0.05
 """Seconds a process is away at least: its successor has to be started."""
 
@@ -48,8 +53,15 @@ class Machine:
         self.crashes_max = 200
         self.is_busy: Callable[[], bool] = lambda: False
         """True while a next hop has a delivery in hand."""
-        self.is_off = False
-        self._dead: list[Worker] = []
+        self.is_off = self.is_stopping = False
+        self.count = plan.workers
+        """How many workers there are now."""
+        self.has_ledger = plan.workers > 1 or plan.has_ledger
+        self.ledger: Ledger | None = None
+        self.local = Network(kernel, SeededDice(plan.seed * 7 + 4), Weather(latency=0.0001, pieces=0.0))
+        self.sockets = LocalSockets(self.local)
+        self.records = MemoryRecords(self.clock)
+        self._dead: list[Worker | Ledger] = []
         network.host(RELAY).accept = self._accept
 
     def learn(self, fact: AnyFact) -> None:
@@ -63,12 +75,46 @@ class Machine:
             self.disk.power_on()
             for wire in self._wires_to_relay():
                 wire.wake_up()
-        for slot in range(self.plan.workers):
+        self.start_ledger()
+        for slot in range(self.count):
             self.start(slot)
+
+    def start_ledger(self) -> None:
+        if self.is_off or not self.has_ledger or self.ledger is not None:
+            return
+        self.starts += 1
+        self.ledger = ledger = Ledger(self, self.starts)
+        self.book.note(f"{ledger.process.name} starts")
+        loop = ledger.process.loop
+        self.kernel.enter(ledger.process, lambda: loop.create_task(ledger.start(), name="ledger"))
+
+    def to_adopt(self, slot: int) -> list[int]:
+        """Return the numbers of shards that this worker takes over."""
+        names = {path.split("/")[2] for path, _ in self.disk.contents() if path.startswith(f"{DATA}/shard-")}
+        numbers = sorted(int(name[6:]) for name in names if name[6:].isdigit())
+        return [number for number in numbers if number >= self.count and number % self.count == slot]
+
+    def resize(self, count: int) -> None:
+        """Stop in order, and start with so many workers."""
+        if not self.is_off:
+            self.kernel.outside.loop.create_task(self._resize(count), name="resize")
+
+    async def _resize(self, count: int) -> None:
+        self.book.note(f"the relay stops, to start with {count} workers")
+        self.is_stopping = True
+        await self.stop()
+        self.is_stopping = False
+        self.count = count
+        if self.is_off:
+            return
+        for worker in list(self.workers.values()):
+            self.end(worker, silently=False)
+        self.end_ledger(silently=False)
+        self.switch_on()
 
     def start(self, slot: int) -> None:
         """Start a worker, as the supervisor does: again after a second where it cannot start."""
-        if self.is_off or slot in self.workers:
+        if self.is_off or self.is_stopping or slot in self.workers or slot >= self.count:
             return
         self.starts += 1
         worker = self.workers[slot] = Worker(self, slot, self.starts)
@@ -95,14 +141,28 @@ class Machine:
         worker.is_serving = False
         worker.process.die()
         self.network.process_died(worker.process, silently=silently)
+        self.local.process_died(worker.process, silently=False)
         worker.forget()
         self._dead.append(worker)
+
+    def end_ledger(self, *, silently: bool) -> None:
+        ledger, self.ledger = self.ledger, None
+        if ledger is not None:
+            ledger.process.die()
+            self.local.process_died(ledger.process, silently=silently)
+            self._dead.append(ledger)
 
     # --- crashes ---
 
     def crash(self, process: Process | None, blow: Blow, place: str) -> None:
         """Let a blow fall on the worker that is at work, or on the one it names; a power cut falls on all."""
         if len(self.book.crashes) >= self.crashes_max or not self.workers:
+            return
+        if process is None and blow.how == "process" and blow.worker == LEDGER and self.ledger is not None:
+            self.book.crashes.append(Crash(self.kernel.now, "ledger", "between operations", (), ""))
+            self.book.note(f"CRASH of {self.ledger.process.name}")
+            self.end_ledger(silently=False)
+            self.kernel.after(max(DOWN_MIN, min(blow.down, 3.0)), self.start_ledger)
             return
         if blow.how == "power":
             fallen = list(self.workers.values())
@@ -118,6 +178,7 @@ class Machine:
         for one in fallen:
             self.end(one, silently=blow.how == "power")
         if blow.how == "power":
+            self.end_ledger(silently=False)
             self.disk.power_off(None if blow.loses_all else self.dice)
             self.is_off = True
             self.kernel.after(blow.down, self.switch_on)
@@ -150,37 +211,51 @@ class Machine:
     @property
     def is_quiet(self) -> bool:
         """True if everything is up and nothing waits."""
-        if self.is_off or len(self.workers) != self.plan.workers:
+        if self.is_off or self.is_stopping or len(self.workers) != self.count:
+            return False
+        if self.has_ledger and self.ledger is None:
             return False
         for worker in self.workers.values():
-            if not worker.is_serving or worker.shard is None:
+            if not worker.is_serving or worker.shard is None or any(not task.done() for task in worker.adopting):
                 return False
             shard = worker.shard
             if shard.agenda.recipients or shard._messages or shard.writer.is_stopped:  # noqa: SLF001 - asking changes it
                 return False
         return not self.network.host(RELAY).wires
 
+    def start_anew(self) -> None:
+        """After a stop that a crash fell into: whoever has stopped ends, and all start again."""
+        if self.is_off:
+            return
+        for worker in [one for one in self.workers.values() if not one.is_serving]:
+            self.end(worker, silently=False)
+        self.switch_on()
+
     async def stop(self) -> None:
-        """Stop all workers in order, each in its own process. Called in the outside world."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        left = list(self.workers.values())
+        """Stop all workers in order, each in its own process. Called outside; the dead are not waited for."""
+        loop = self.kernel.outside.loop
+        stopped: list[asyncio.Future[None]] = []
+        for worker in list(self.workers.values()):
+            done: asyncio.Future[None] = loop.create_future()
+            stopped.append(done)
+            worker.process.on_death.append(partial(_set, done))
+            self.kernel.enter(worker.process, self._begin_stop, worker, done)
+        for done in stopped:
+            await done
 
-        async def stop(worker: Worker) -> None:
-            await worker.stop()
-            left.remove(worker)
-            if not left:
-                self.kernel.outside.loop.call_soon(_set, done)
+    def _begin_stop(self, worker: Worker, done: asyncio.Future[None]) -> None:
+        async def stop() -> None:
+            if worker.is_serving:
+                await worker.stop()
+            self.kernel.outside.loop.call_soon(_set, done)
 
-        for worker in list(left):
-            process = worker.process
-            coroutine = stop(worker)
-            self.kernel.enter(process, lambda loop=process.loop, one=coroutine: loop.create_task(one, name="stop"))
-        await done
+        worker.process.loop.create_task(stop(), name="stop")
 
     def close(self) -> None:
         """Let go of everything."""
         for worker in list(self.workers.values()):
             self.end(worker, silently=True)
+        self.end_ledger(silently=True)
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
             self._dead.clear()

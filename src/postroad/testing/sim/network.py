@@ -298,9 +298,13 @@ class Wire(asyncio.Transport):
             other.close()
 
     @property
+    def is_over(self) -> bool:
+        return self._is_gone or self.is_dead
+
+    @property
     def is_held(self) -> bool:
         """True if the other end's process lives and has not let go of the connection."""
-        return self.other.process.is_alive and not (self.other._is_gone or self.other._closing)
+        return self.other.process.is_alive and not (self.other._is_gone or self.other._closing or self.other._eof)
 
     def reset(self) -> None:
         """The connection breaks, and both ends hear of it."""

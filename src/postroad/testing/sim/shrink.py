@@ -57,7 +57,7 @@ def _fewer(items: Sequence[T], still: Callable[[tuple[T, ...]], bool]) -> tuple[
 
 
 def _fewer_parts(plan: Plan, still: Breaks) -> Plan:
-    for name in ("senders", "blows", "spells", "jumps", "restarts_orderly"):
+    for name in ("senders", "blows", "spells", "jumps", "resizes"):
 
         def enough(candidate: tuple[Any, ...], name: str = name, plan: Plan = plan) -> bool:
             return still(msgspec.structs.replace(plan, **{name: candidate}))
@@ -98,7 +98,8 @@ def _simpler(plan: Plan) -> Iterator[dict[str, Any]]:
     yield {"rate": 0}
     yield {"connections": 1}
     yield {"messages_per_connection": 1}
-    yield {"workers": 1}
+    yield {"workers": 1, "has_ledger": False, "resizes": ()}
+    yield {"workers": 2}
     yield {"checkpoint": 33_554_432}
     yield {"file_above": 65_536}
 

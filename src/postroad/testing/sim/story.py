@@ -110,9 +110,10 @@ class Plan(msgspec.Struct, frozen=True):
     jumps: tuple[tuple[float, float], ...] = ()
     """The wall clock is set: at, by how many seconds."""
     workers: int = 1
-    workers_after: int = 0
-    """The number of workers from the second start on; 0: the same. Fewer: shards are adopted."""
-    restarts_orderly: tuple[float, ...] = ()
+    has_ledger: bool = False
+    """One worker asks a ledger too, as in production."""
+    resizes: tuple[tuple[float, int], ...] = ()
+    """At a time the relay is stopped in order, and started with so many workers: fewer, and shards are adopted."""
 
     @property
     def letters(self) -> int:

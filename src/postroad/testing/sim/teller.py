@@ -67,6 +67,15 @@ PLACES: Final = (
     "sync_directory Maildir in MaildirFile.begin",
     "sync_directory Maildir in MaildirFile.finish",
     "unlink Maildir",
+    "link content in take_files",
+    "sync_directory content in take_files",
+    "unlink content in take_files",
+    "unlink database in remove_shard",
+    "unlink WAL in remove_shard",
+    "unlink content in remove_shard",
+    "remove_directory content in remove_shard",
+    "remove_directory directory in remove_shard",
+    "sync_directory directory in remove_shard",
 )
 """Where blows are aimed that are to fall on a place."""
 RECOVERY: Final = (
@@ -88,6 +97,7 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
     peers = _peers(dice, span)
     domains = _domains(dice, peers)
     senders = _senders(dice, span, domains, letters)
+    workers = dice.choice((1, 1, 1, 2, 2, 2, 3, 4))
     return Plan(
         seed=seed,
         senders=senders,
@@ -109,6 +119,9 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
         file_above=dice.choice((1_024, 4_096, 65_536)),
         checkpoint=dice.choice((65_536, 262_144, 33_554_432)),
         jumps=_jumps(dice, span),
+        workers=workers,
+        has_ledger=dice.random() < 0.3,
+        resizes=_resizes(dice, span, workers),
     )
 
 
@@ -232,6 +245,13 @@ def _jumps(dice: random.Random, span: float) -> tuple[tuple[float, float], ...]:
     if dice.random() >= 0.15:
         return ()
     return ((dice.random() * span, dice.choice((-600.0, -60.0, -2.0, 2.0, 30.0))),)
+
+
+def _resizes(dice: random.Random, span: float, workers: int) -> tuple[tuple[float, int], ...]:
+    if dice.random() >= (0.1 if workers == 1 else 0.5):
+        return ()
+    times = sorted(dice.random() * span for _ in range(dice.choice((1, 1, 2, 3))))
+    return tuple((at, dice.randint(1, max(1, workers))) for at in times)
 
 
 def _blows(dice: random.Random, span: float, letters: int) -> tuple[Blow, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import sys
+import warnings
 from collections import Counter
 from functools import partial
 from typing import Final
@@ -130,6 +131,8 @@ class World:
         self._arm()
         for at, by in plan.jumps:
             kernel.at(START + at, self._set_clock, by)
+        for at, count in plan.resizes:
+            kernel.at(START + at, machine.resize, count)
         machine.switch_on()
         last = max((letter.at for one in plan.senders for letter in one.letters), default=0.0)
         back = sum(max(0.0, -by) for _, by in plan.jumps)  # what was due waits until the clock is there again
@@ -185,7 +188,7 @@ class World:
         left = [f"{client.name} is not done" for client in self.clients if not client.is_done]
         for wire in self.network.host(RELAY).wires.values():
             left.append(f"a connection of {wire.process.name} with {wire.other.name[0]} ({wire.protocol!r})")
-        for slot in range(self.plan.workers):
+        for slot in range(self.machine.count):
             worker = self.machine.workers.get(slot)
             shard = None if worker is None else worker.shard
             if worker is None or shard is None:
@@ -198,8 +201,7 @@ class World:
     def _leaks(self) -> list[str]:
         left = []
         for worker in self.machine.workers.values():
-            taken = worker.limits._connections  # noqa: SLF001 - what was taken and never given back
-            left += [f"{worker.process.name} holds {count} connections of {key}" for key, count in taken.items()]
+            left += [f"{worker.process.name} holds {count} connections of {key}" for key, count in worker.holds.items()]
             names = Counter(task.get_name() for task in worker.process.loop.tasks.values())
             left += [f"{worker.process.name} has {names['session']} sessions"] if names["session"] else []
             if worker.outbound is not None and (lanes := worker.outbound._scheduler.destinations.lanes):  # noqa: SLF001
@@ -216,6 +218,7 @@ class World:
             if len(self.book.crashes) == crashes:
                 self.book.broken += self._tasks_left()
                 return True, bool(done), left
+            self.kernel.after(10.0, self.machine.start_anew)
             self.kernel.run(self._is_quiet, self.kernel.now + self.plan.expire + SLACK)
         return False, True, self._unquiet()
 
@@ -272,6 +275,7 @@ def play(plan: Plan) -> Played:
     was_collecting = gc.isenabled()
     gc.disable()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # its process died before
     try:
         world = World(plan)
         played = world.play()
