@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from postroad.config.load import Loaded
     from postroad.config.model import Settings
     from postroad.core.faces import Clock, Outlet
-    from postroad.outbound.steering import Steering
+    from postroad.outbound.relay import RelaySteering
     from postroad.spool.face import Spool
     from postroad.spool.salvage import Salvaged
 
@@ -32,7 +32,7 @@ def serve(loaded: Loaded) -> int:
     serve_relay(loaded)
 
 
-def open_queue(settings: Settings) -> AbstractAsyncContextManager[Steering]:
+def open_queue(settings: Settings) -> AbstractAsyncContextManager[RelaySteering]:
     from postroad.service import offline
     from postroad.service.wall_clock import WallClock
 
@@ -52,7 +52,7 @@ def salvage(settings: Settings, damaged: Path) -> Salvaged:
     return offline.salvage_queue(settings, WallClock(), damaged)
 
 
-def ask_relay(settings: Settings) -> Steering:
+def ask_relay(settings: Settings) -> RelaySteering:
     from postroad.service import offline
 
     return offline.ask_relay(settings)

@@ -10,18 +10,18 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.units.control_world import relay
+from tests.units.api_world import served
 from tests.units.spool_world import ListSpool
-from tests.units.steering_world import MESSAGES, SetClock, message_id
+from tests.units.steering_world import SetClock, message_id
 
 from postroad.config.load import load_text
 from postroad.config.model import Settings
 from postroad.core.faces import Clock, NameNotFound, Outlet
-from postroad.core.facts import Connected
+from postroad.core.facts import Connected, Dropped
 from postroad.core.ids import format_id
 from postroad.outbound.front import FrontSteering
 from postroad.outbound.steering import Change, ControlRefused, NoRelay, NotThere
-from postroad.service.offline import FactsToPeople, ask_relay, open_queue, resolve
+from postroad.service.offline import FactsToPeople, ask_relay, open_queue, resolve, store_told
 from postroad.spool.face import Selection, Spool
 from postroad.spool.owner import LockOwner
 
@@ -67,8 +67,9 @@ def refusal(data_dir: Path, shards: Shards) -> str:
 def test_the_relay_that_runs_is_asked(tmp_path: Path) -> None:
     async def test() -> None:
         shards = Shards()
-        async with relay(tmp_path):
-            assert await first_ids(tmp_path, shards) == [row.id for row in MESSAGES[:2]]
+        async with served(tmp_path) as api:
+            ids = [format_id(await api.front.spools.put("b@example.com")) for _ in range(3)]
+            assert sorted(await first_ids(tmp_path, shards)) == sorted(ids)
         assert shards.opened_as == []
 
     asyncio.run(test())
@@ -203,6 +204,21 @@ def test_without_a_relay_destinations_are_steered_all_the_same(tmp_path: Path) -
     asyncio.run(test())
 
 
+def test_what_was_steered_without_a_relay_is_among_its_facts(tmp_path: Path) -> None:
+    async def test() -> None:
+        outlet = FactsToPeople()
+        outlet.emit(Dropped(at=SetClock().now(), message=message_id(7), number=0, recipient="a@b.example", rule="x"))
+        await store_told(outlet.told, settings(tmp_path), SetClock())
+        async with (
+            open_queue(settings(tmp_path), SetClock(), Shards().open) as steering,
+            aclosing(steering.trace(format_id(message_id(7)))) as facts,
+        ):
+            assert [fact async for fact in facts] == list(outlet.told)
+
+    asyncio.run(test())
+
+
 def test_looking_makes_no_records(tmp_path: Path) -> None:
     asyncio.run(first_ids(tmp_path, Shards()))
     assert not (tmp_path / "records.db").exists()
+    assert not (tmp_path / "facts").exists()

@@ -17,7 +17,6 @@ import typer
 from postroad.cli.configuration import load_configuration
 from postroad.cli.house import House
 from postroad.cli.output import write_line
-from postroad.cli.whole import whole
 
 ENVIRONMENT_KEY: Final = "_POSTROAD_COMPLETE"
 """Set by the script of the shell."""
@@ -76,8 +75,6 @@ async def _names(house: House) -> set[str]:
     steering = house.ask_relay(load_configuration(None).settings)
     async with asyncio.timeout(ANSWER_TIMEOUT):
         names = {row.domain for row in (await steering.stats(OFFERED_MAX)).destinations}
-        if hasattr(steering, "suspensions"):
-            relay = whole(steering)
-            names |= {row.destination for row in await relay.suspensions()}
-            names |= {row.destination for row in await relay.overrides()}
+        names |= {row.destination for row in await steering.suspensions()}
+        names |= {row.destination for row in await steering.overrides()}
     return names

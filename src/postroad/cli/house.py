@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from postroad.config.load import Loaded
     from postroad.config.model import Settings
     from postroad.core.faces import Clock
-    from postroad.outbound.steering import Steering
+    from postroad.outbound.relay import RelaySteering
     from postroad.spool.salvage import Salvaged
 
 
@@ -31,11 +31,11 @@ class House:
     clock: Clock
     serve: Callable[[Loaded], int]
     """Run the relay until it is told to stop; return the exit status."""
-    open_queue: Callable[[Settings], AbstractAsyncContextManager[Steering]]
-    """Steer the queue: through the relay that runs, or on the spool itself where none does. Raises ControlRefused."""
+    open_queue: Callable[[Settings], AbstractAsyncContextManager[RelaySteering]]
+    """Steer the relay that runs, or what lies in its data_dir where none does. Raises ControlRefused."""
     salvage: Callable[[Settings, Path], Salvaged]
     """Put what can be read of a damaged database back into the queue. Raises ControlRefused."""
-    ask_relay: Callable[[Settings], Steering]
+    ask_relay: Callable[[Settings], RelaySteering]
     """Steer through the relay that runs. Its calls raise NoRelay where none does."""
     resolve: Callable[[TcpAddress, str, float], Awaitable[tuple[str, ...]]]
     """Ask one DNS server for the addresses of a name, within so many seconds.

@@ -14,13 +14,12 @@ from postroad.cli.configuration import ConfigFile, load_configuration
 from postroad.cli.house import house_of
 from postroad.cli.output import coloured, with_progress, write_json, write_line
 from postroad.cli.selection import Json
-from postroad.cli.whole import whole
 
 
 def reload(context: typer.Context, as_json: Json = False, config: ConfigFile = None) -> None:
     """Take over the changed configuration without a restart: all of it, or nothing if anything is wrong."""
     house = house_of(context)
-    relay = whole(house.ask_relay(load_configuration(config).settings))
+    relay = house.ask_relay(load_configuration(config).settings)
     result = asyncio.run(with_progress("Reloading", relay.reload()))
     if as_json:
         write_json(result)

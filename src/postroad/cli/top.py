@@ -23,7 +23,6 @@ import typer
 from postroad.cli.configuration import ConfigFile, load_configuration
 from postroad.cli.house import House, house_of
 from postroad.cli.output import is_terminal, write_json
-from postroad.cli.whole import whole
 
 if TYPE_CHECKING:
     from postroad.cli.top_view import Snapshot, View
@@ -63,7 +62,7 @@ def top(
     settings = load_configuration(config).settings
     if not (once or as_json or is_terminal()):
         raise ControlRefused("Standard output is no terminal: say --once for one page, or --json.", 2)
-    relay = whole(house.ask_relay(settings))
+    relay = house.ask_relay(settings)
     watching = _Watching(house, relay, Snapshot(settings.hostname), interval)
     if once or as_json:
         asyncio.run(watching.look_twice())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,6 @@ from postroad.cli.output import prepare
 if TYPE_CHECKING:
     from postroad.cli.house import House
     from postroad.outbound.relay import RelaySteering
-    from postroad.outbound.steering import Steering
 
 For = Annotated[
     str,
@@ -33,16 +32,7 @@ async def opened_relay(house: House, config: ConfigFile) -> AsyncIterator[RelayS
     settings = load_configuration(config).settings
     prepare()
     async with house.open_queue(settings) as steering:
-        yield whole(steering)
-
-
-def whole(steering: Steering) -> RelaySteering:
-    """Return the face of the whole relay. Raises ControlRefused where only the queue answers."""
-    from postroad.outbound.steering import ControlRefused
-
-    if not hasattr(steering, "suspensions"):
-        raise ControlRefused("No relay runs here that can be asked this. Start one: postroad serve")
-    return cast("RelaySteering", steering)
+        yield steering
 
 
 def parse_until(text: str, now: float) -> float | None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from postroad.config.addresses import TcpAddress
 from postroad.config.model import Settings
@@ -23,8 +25,9 @@ from postroad.net.local import user_name
 from postroad.net.name_servers import NameServers
 from postroad.net.resolve import DnsResolver
 from postroad.observe.log import Level, LogLines
+from postroad.outbound.relay import RelaySteering
 from postroad.outbound.steering import ControlRefused, NoRelay, Steering
-from postroad.service.data_dir import CONTROL
+from postroad.service.data_dir import CONTROL, FACTS
 from postroad.service.shards import number_of_damaged, shard_directory, shard_numbers
 from postroad.service.system_dice import SystemDice
 from postroad.spool.errors import StoreTooNew, StoreTrouble
@@ -34,17 +37,19 @@ from postroad.spool.real_disk import OsDisk
 from postroad.spool.salvage import Salvaged, salvage
 from postroad.spool.store import DATABASE_NAME
 
+TOLD_MAX: Final = 10_000
+"""Facts of one command that are kept in memory until its end; more are many of one kind."""
 OpenSpools = Callable[[Settings, Clock, Outlet], AbstractAsyncContextManager[Sequence[Spool]]]
 """Takes the locks of all shards, opens them, and closes them in order. Raises ShardOwned and OSError."""
 
 
-def ask_relay(settings: Settings) -> Steering:
+def ask_relay(settings: Settings) -> RelaySteering:
     """Return the steering of the relay that runs on these settings; its calls raise NoRelay where none does."""
     return ApiSteering(settings.data_dir / CONTROL)
 
 
 @asynccontextmanager
-async def open_queue(settings: Settings, clock: Clock, open_spools: OpenSpools) -> AsyncIterator[Steering]:
+async def open_queue(settings: Settings, clock: Clock, open_spools: OpenSpools) -> AsyncIterator[RelaySteering]:
     """Give the steering of the relay that runs, else of what lies in data_dir, which is ours until the block ends.
 
     Both are the steering of a whole relay: queues, what is said of destinations, the audit, stories.
@@ -63,7 +68,27 @@ async def open_queue(settings: Settings, clock: Clock, open_spools: OpenSpools) 
 
     with _as_owner(settings.data_dir):
         async with _opened(settings, opening) as spools, resting_relay(settings, spools, clock, outlet, who) as relay:
-            yield relay
+            try:
+                yield relay
+            finally:
+                await store_told(outlet.told, settings, clock)
+
+
+async def store_told(told: Collection[AnyFact], settings: Settings, clock: Clock) -> None:
+    """Keep what a person has done among the facts of the relay, so that a trace tells of it too."""
+    from postroad.observe.segments import FactStore
+    from postroad.service.threads import WorkerThreads
+
+    if not told:
+        return
+    threads = WorkerThreads()
+    try:
+        directory, facts = str(settings.data_dir / FACTS), settings.facts
+        store = FactStore(directory, "cli", threads=threads, clock=clock, keep=facts.keep, disk_max=facts.disk_max)
+        store.take(list(told))
+        await store.close()
+    finally:
+        threads.close()
 
 
 @asynccontextmanager
@@ -125,8 +150,10 @@ class FactsToPeople:
 
     def __init__(self) -> None:
         self._lines = LogLines("logfmt", Level.INFO)
+        self.told: deque[AnyFact] = deque(maxlen=TOLD_MAX)
 
     def emit(self, fact: AnyFact) -> None:
+        self.told.append(fact)
         if (line := self._lines.line(fact)) is not None:
             sys.stderr.write(line.decode("utf-8", "replace") + "\n")
 
