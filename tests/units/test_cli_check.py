@@ -377,5 +377,18 @@ def test_who_we_are_and_how_many_files_we_may_open(monkeypatch: pytest.MonkeyPat
     (low,) = found(1000, 1024, 1099)
     assert low.level is Level.WARNING
     assert "LimitNOFILE=1100" in low.remedy
-    (soft,) = found(1000, 1024, 65_536)
-    assert soft.level is Level.NOTE
+    assert found(1000, 1024, 65_536) == [], "the soft limit is raised at the start"
+    (few,) = inspect_process(settings("[process]\nfile_limit = 1024\n"))
+    assert few.remedy == "Set file_limit = 11000, or lower connections."
+
+
+def test_the_user_that_the_relay_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(uid: int, user: str, group: str = "") -> list[str]:
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
+        text = f'[process]\nuser = "{user}"\n' + (f'group = "{group}"\n' if group else "")
+        return [finding.text for finding in inspect_process(settings(text))]
+
+    assert found(0, "daemon", "daemon") == []
+    assert found(0, "nobody-of-that-name") == ["There is no user nobody-of-that-name ([process] user)."]
+    assert found(0, "daemon", "no-such-group") == ["There is no group no-such-group ([process] group)."]
+    assert found(4_000_000, "daemon") == ["Only root can become daemon ([process] user)."]

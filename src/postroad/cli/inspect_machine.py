@@ -7,6 +7,7 @@ the settings (inspect_policy.py). Nothing here changes anything that lasts, and 
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import pwd
 import resource
@@ -102,6 +103,8 @@ def inspect_listeners(settings: Settings, health: Health | None) -> Iterator[Fin
             yield note("listener", f"{address}: the kernel chooses a port at each start.")
         else:
             yield from _try_to_listen(address)
+    if settings.http.address is not None and health is None:
+        yield from _try_to_listen(settings.http.address)
 
 
 def _try_to_listen(address: TcpAddress | UnixAddress) -> Iterator[Finding]:
@@ -118,21 +121,50 @@ def _try_to_listen(address: TcpAddress | UnixAddress) -> Iterator[Finding]:
 
 
 def inspect_process(settings: Settings) -> Iterator[Finding]:
-    """Who are we, and how many files may we open?"""
-    if os.geteuid() == 0:
-        yield warning(
-            "process", "You are root: what breaks into the relay would be, too.", "Run it as a user of its own."
-        )
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = settings.limits.connections + FILES_SPARE
-    if hard != resource.RLIM_INFINITY and hard < needed:
+    """Who shall the relay be, and how many files may it open?"""
+    yield from _inspect_user(settings)
+    wanted, needed = settings.process.file_limit, settings.limits.connections + FILES_SPARE
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if wanted < needed:
         yield warning(
             "process",
-            f"At most {hard} files may be open, {needed} are needed for [limits] connections.",
+            f"[process] file_limit is {wanted}, and {needed} may be needed for [limits] connections.",
+            f"Set file_limit = {needed}, or lower connections.",
+        )
+    if os.geteuid() != 0 and hard != resource.RLIM_INFINITY and hard < min(wanted, needed):
+        yield warning(
+            "process",
+            f"At most {hard} files may be open, {needed} may be needed for [limits] connections.",
             f"ulimit -n {needed} before the start, or LimitNOFILE={needed} in the systemd unit.",
         )
-    elif soft != resource.RLIM_INFINITY and soft < needed:
-        yield note("process", f"The limit of open files is {soft} (hard: {hard}); {needed} may be needed.")
+
+
+def _inspect_user(settings: Settings) -> Iterator[Finding]:
+    user, group = settings.process.user, settings.process.group
+    if not user:
+        if os.geteuid() == 0:
+            yield warning(
+                "process",
+                "You are root, and [process] user is not set: what breaks into the relay would be root, too.",
+                'Make a user of its own (useradd --system postroad), and set user = "postroad" in [process].',
+            )
+        return
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        yield error(
+            "process", f"There is no user {user} ([process] user).", f"useradd --system --no-create-home {user}"
+        )
+        return
+    if os.geteuid() not in (0, uid):
+        yield error(
+            "process", f"Only root can become {user} ([process] user).", f"Start the relay as root, or as {user}."
+        )
+    if group:
+        try:
+            grp.getgrnam(group)
+        except KeyError:
+            yield error("process", f"There is no group {group} ([process] group).", f"groupadd --system {group}")
 
 
 async def inspect_names(settings: Settings, house: House, *, is_sandbox: bool) -> list[Finding]:
