@@ -37,7 +37,7 @@ class LogWriter:
 
     def __init__(self, descriptor: int, lines: LogLines, threads: Threads) -> None:
         self._descriptor = descriptor
-        self._lines = lines
+        self.lines = lines
         self._threads = threads
         self._pending: list[tuple[Level, bytes]] = []
         self._octets = 0
@@ -48,7 +48,7 @@ class LogWriter:
 
     def take(self, facts: Sequence[AnyFact]) -> None:
         for fact in facts:
-            line = self._lines.line(fact)
+            line = self.lines.line(fact)
             if line is not None:
                 self._pending.append((level_of(fact), line))
                 self._octets += len(line) + 1
@@ -73,7 +73,7 @@ class LogWriter:
             lost = Trouble(
                 at=self._last_at, what="log", why=f"{self._lost} lines left out: whoever reads the log is too slow"
             )
-            lines.insert(0, self._lines.line(lost) or b"")
+            lines.insert(0, self.lines.line(lost) or b"")
             self._lost = 0
         self._pending, self._octets = [], 0
         lines.append(b"")  # so that the last line ends too

@@ -283,7 +283,3 @@ class _Life:
             self._secrets.settle()
             switch()
             self._leash.send(Switched(number=number))
-
-
-def nothing_to_switch() -> None:
-    """What a part returns that a configuration does not concern."""

@@ -90,6 +90,7 @@ class Front:
     def prepare(self, loaded: Loaded, secrets: SecretPaths) -> Callable[[], None]:
         def switch() -> None:
             self._loaded = loaded
+            self._seeing.switch(loaded.settings)
 
         return switch
 

@@ -16,7 +16,7 @@ from postroad.config.load import Loaded
 from postroad.core.facts import AnyFact
 from postroad.ledger.server import LedgerServer
 from postroad.records.recovering import RecoveringRecords
-from postroad.service.child import Birth, SecretPaths, nothing_to_switch
+from postroad.service.child import Birth, SecretPaths
 from postroad.service.data_dir import RECORDS
 from postroad.service.leash import AnyMessage, Leash, Ready, Tell
 from postroad.service.seeing import Seeing
@@ -43,7 +43,7 @@ class Ledger:
         return Ready()
 
     def prepare(self, loaded: Loaded, secrets: SecretPaths) -> Callable[[], None]:
-        return nothing_to_switch  # what it counts against comes with each question
+        return lambda: self._seeing.switch(loaded.settings)  # what it counts against comes with each question
 
     def hear(self, message: AnyMessage) -> None:
         if isinstance(message, Tell):

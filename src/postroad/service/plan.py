@@ -91,4 +91,4 @@ def changed_keys(old: Plan, new: Plan) -> tuple[str, ...]:
 def _needs_restart(key: str) -> bool:
     if key in ("data_dir", "workers", "http.address", "process.user", "process.group", "process.file_limit"):
         return True
-    return key.startswith("listener[") and key.endswith("].address")
+    return key.startswith("facts.") or (key.startswith("listener[") and key.endswith("].address"))

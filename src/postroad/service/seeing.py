@@ -25,7 +25,7 @@ class Seeing:
     def __init__(self, settings: Settings, writer: str) -> None:
         self.clock = WallClock()
         self.threads = WorkerThreads()
-        lines = LogLines(settings.log.format, Level[settings.log.level.upper()])
+        self._log = LogWriter(STANDARD_ERROR, _lines(settings), self.threads)
         self.counters = Counters()
         store = FactStore(
             str(settings.data_dir / FACTS),
@@ -35,9 +35,17 @@ class Seeing:
             keep=settings.facts.keep,
             disk_max=settings.facts.disk_max,
         )
-        self.outlet = FactOutlet(LogWriter(STANDARD_ERROR, lines, self.threads), store, self.counters)
+        self.outlet = FactOutlet(self._log, store, self.counters)
+
+    def switch(self, settings: Settings) -> None:
+        """Write the log as other settings say, from now on."""
+        self._log.lines = _lines(settings)
 
     async def close(self) -> None:
         """Write what has been told, end the threads. Last of all: facts that come later go nowhere."""
         await self.outlet.close()
         self.threads.close()
+
+
+def _lines(settings: Settings) -> LogLines:
+    return LogLines(settings.log.format, Level[settings.log.level.upper()])

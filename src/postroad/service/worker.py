@@ -91,7 +91,10 @@ class Worker:
 
         def switch() -> None:
             self._settings = settings
+            self._seeing.switch(settings)
             self._inbound.switch(inbound)
+            for listening in self._listening:
+                listening.connections_max = settings.limits.connections
             self._outbound.switch(outbound)
 
         return switch
