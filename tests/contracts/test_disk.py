@@ -10,9 +10,17 @@ from postroad.core.faces import Disk
 from postroad.spool.real_disk import OsDisk
 from postroad.testing.memory_disk import MemoryDisk
 from postroad.testing.seeded_dice import SeededDice
+from postroad.testing.sim.chaos import Chaos
+from postroad.testing.sim.disk import ProcessDisk
+from postroad.testing.sim.kernel import Kernel, Process
 
 
-@pytest.fixture(params=[OsDisk, MemoryDisk])
+def process_disk() -> ProcessDisk:
+    kernel = Kernel()
+    return ProcessDisk(MemoryDisk(), Process(kernel, "worker"), Chaos(kernel, SeededDice(), ()))
+
+
+@pytest.fixture(params=[OsDisk, MemoryDisk, process_disk])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     made: Disk = request.param()
     made.make_directories(str(tmp_path))

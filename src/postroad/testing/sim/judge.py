@@ -16,6 +16,7 @@ import msgspec
 from postroad.testing.sim.book import Crash, Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
 from postroad.testing.sim.house import REFUSED, VOID
+from postroad.testing.sim.kernel import START
 from postroad.testing.sim.resolver import NO_SUCH_DOMAIN, NULL_MX
 from postroad.testing.sim.world import Played
 
@@ -117,8 +118,12 @@ class Judge:
         failed = [at for at, action in self.reports[address] if action == "failed"]
         if failed:
             ends.append("reported")
-            if not self.cause(sent, address, self._reported_at(address, min(failed))):
+            reported_at = self._reported_at(address, min(failed))
+            cause = self.cause(sent, address, reported_at)
+            if not cause:
                 self.breaks(f"report without cause: on {address} at {min(failed):.3f}")
+            elif cause == "expired" and self._well_for(address, sent, reported_at) > 0.0:
+                self.breaks(f"given up: {address} at {reported_at:.3f}, though its hosts had been well for long")
         if self.drops[address]:
             ends.append("dropped")
         if not ends and sent.sender and self.drops[sent.sender.lower()] and self.cause(sent, address, 1e12):
@@ -150,6 +155,19 @@ class Judge:
         if at - begun + self.forward >= self.plan.expire - 1.0:
             return "expired"
         return ""
+
+    def _well_for(self, address: str, sent: Sent, at: float) -> float:
+        """Return for how many seconds, beyond what retries may take, all hosts of an address would have taken it."""
+        plan, domain = self.plan, address.partition("@")[2]
+        hosts = [peer for peer in plan.peers if domain in peer.domains]
+        if not hosts or plan.rate or any(peer.silent or peer.breaks_tls or peer.slow for peer in plan.peers):
+            return 0.0
+        ends = [peer.well_after for peer in hosts]
+        ends += [end for peer in hosts for _, end in (*peer.down, *peer.cut_off)]
+        # Gaps that have just begun, of the recipient and of the host, and all that the relay itself was away.
+        patience = 4.0 * plan.retry_longest + 120.0 + sum(abs(by) for _, by in plan.jumps)
+        patience += sum(one.seconds for one in plan.spells) + sum(one.down + 5.0 for one in plan.blows)
+        return at - max(START + max(ends), sent.dot_at) - patience
 
     # --- duplicates ---
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from postroad.testing.sim.book import Take
 from postroad.testing.sim.judge import Judge, Verdict
+from postroad.testing.sim.kernel import START
 from postroad.testing.sim.world import Played
 
 RETRY_TOLERANCE = 0.5
@@ -37,7 +38,9 @@ def _look_at_limits(judge: Judge) -> None:
     for peer in judge.plan.peers:
         if shared & set(peer.domains):
             continue
-        times = [take.at for take in judge.book.takes if take.peer == peer.name]
+        # A slow host takes a message long after its token was given, so only good times are looked at.
+        begin = START + peer.well_after + 30.0
+        times = [take.at for take in judge.book.takes if take.peer == peer.name and take.at >= begin]
         for first, last in zip(times, times[judge.plan.rate :], strict=False):
             crashed = any(first - 1.0 <= crash.at <= last for crash in judge.book.crashes)
             if last - first < 60.0 - 1.0 and not crashed:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import random
 from typing import Final
 
-import msgspec
-
 from postroad.testing.sim.chaos import Blow, How, Spell, When
 from postroad.testing.sim.house import LOCAL, REFUSED, VOID
 from postroad.testing.sim.network import Weather
@@ -20,10 +18,11 @@ from postroad.testing.sim.story import Letter, Peer, Plan, Sender
 
 HOMES: Final = ("home.example", "abroad.example")
 """Domains of senders: reports go there."""
-PLACES: Final = (
+OFTEN: Final = (
     "write WAL in WriteStore.commit",
     "sync WAL in WriteStore.commit",
     "truncate WAL in WriteStore.commit",
+    "sync_directory directory in WriteStore.commit",
     "write database in Store.checkpoint",
     "sync WAL in Store.checkpoint",
     "truncate database in Store.checkpoint",
@@ -33,9 +32,26 @@ PLACES: Final = (
     "truncate WAL in Store._truncate_wal",
     "truncate database in Store._truncate_wal",
     "sync database in Store._truncate_wal",
-    "create WAL in Store._truncate_wal",
+    "sync_directory directory in Store._truncate_wal",
     "write WAL in migrate",
     "sync WAL in migrate",
+    "create content",
+    "write content",
+    "sync content",
+    "sync_directory content in FileBodyWriter._sync",
+    "unlink content in a thread's work",
+    "make_directories Maildir",
+    "create Maildir",
+    "write Maildir in MaildirFile.begin",
+    "write Maildir in MaildirFile.write",
+    "sync Maildir",
+    "rename Maildir",
+    "sync_directory Maildir in MaildirFile.finish",
+    "unlink Maildir",
+)
+"""Places where blows are aimed that are passed in nearly every story."""
+SELDOM: Final = (
+    "create WAL in Store._truncate_wal",
     "sync_directory directory in migrate",
     "create database in Store._connect",
     "write file in Store.open",
@@ -51,22 +67,12 @@ PLACES: Final = (
     "sync database in Store.close",
     "unlink WAL in Store.close",
     "make_directories content",
-    "create content",
-    "write content",
-    "sync content",
-    "sync_directory content",
-    "unlink content in a thread's work",
     "unlink content in FileBodyWriter._remove",
     "unlink content in collect_orphans",
-    "make_directories Maildir",
-    "create Maildir",
-    "write Maildir in MaildirFile.begin",
-    "write Maildir in MaildirFile.write",
-    "sync Maildir",
-    "rename Maildir",
     "sync_directory Maildir in MaildirFile.begin",
-    "sync_directory Maildir in MaildirFile.finish",
-    "unlink Maildir",
+)
+"""Places that are passed a few times in a story, or not at all."""
+ADOPTION: Final = (
     "link content in take_files",
     "sync_directory content in take_files",
     "unlink content in take_files",
@@ -77,7 +83,7 @@ PLACES: Final = (
     "remove_directory directory in remove_shard",
     "sync_directory directory in remove_shard",
 )
-"""Where blows are aimed that are to fall on a place."""
+"""Places that are passed while a shard without a worker is taken over."""
 RECOVERY: Final = (
     "write file in Store._connect",
     "sync file in Store._connect",
@@ -98,12 +104,18 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
     domains = _domains(dice, peers)
     senders = _senders(dice, span, domains, letters)
     workers = dice.choice((1, 1, 1, 2, 2, 2, 3, 4))
+    resizes = _resizes(dice, span, workers)
     return Plan(
         seed=seed,
         senders=senders,
         peers=peers,
         spells=_spells(dice, span),
-        blows=_blows(dice, span, sum(len(one.letters) for one in senders)),
+        blows=_blows(
+            dice,
+            span,
+            sum(len(one.letters) for one in senders),
+            adopts=min((to for _, to in resizes), default=workers) < workers,
+        ),
         weather=Weather(
             latency=dice.choice((0.001, 0.01, 0.04)),
             pieces=dice.choice((0.0, 0.1, 0.5)),
@@ -121,7 +133,7 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
         jumps=_jumps(dice, span),
         workers=workers,
         has_ledger=dice.random() < 0.3,
-        resizes=_resizes(dice, span, workers),
+        resizes=resizes,
     )
 
 
@@ -251,25 +263,20 @@ def _resizes(dice: random.Random, span: float, workers: int) -> tuple[tuple[floa
     if dice.random() >= (0.1 if workers == 1 else 0.5):
         return ()
     times = sorted(dice.random() * span for _ in range(dice.choice((1, 1, 2, 3))))
-    return tuple((at, dice.randint(1, max(1, workers))) for at in times)
+    return tuple((at, dice.randint(1, workers)) for at in times)
 
 
-def _blows(dice: random.Random, span: float, letters: int) -> tuple[Blow, ...]:
+def _blows(dice: random.Random, span: float, letters: int, *, adopts: bool) -> tuple[Blow, ...]:
     if dice.random() < 0.03:
         return ()
     blows = []
-    if dice.random() < 0.1:  # a crash in the middle of the first opening, and one in its recovery
-        first = Blow(
-            waits_for="place",
-            n=0,
-            operations=0,
-            how=dice.choice(("process", "power")),
-            when=_when(dice),
-            place=dice.choice(
-                ("write database in Store.open", "sync database in Store.open", "unlink file in Store.open")
-            ),
+    if dice.random() < 0.15:  # a crash in the middle of the first opening, and one in its recovery
+        first = dice.choice(
+            ("write database in Store.open", "sync database in Store.open", "unlink file in Store.open")
         )
-        blows = [first, msgspec.structs.replace(first, when=_when(dice), place=dice.choice(RECOVERY))]
+        blows = [_blow_at(dice, first), _blow_at(dice, dice.choice(RECOVERY))]
+    if adopts:
+        blows += [_blow_at(dice, dice.choice(ADOPTION)) for _ in range(dice.randint(0, 3))]
     count = dice.choice((6, 12, 20, 26))
     share_of_power = dice.choice((0.2, 0.5, 0.8))
     for _ in range(count):
@@ -292,6 +299,18 @@ def _blows(dice: random.Random, span: float, letters: int) -> tuple[Blow, ...]:
     return tuple(blows)
 
 
+def _blow_at(dice: random.Random, place: str) -> Blow:
+    return Blow(
+        waits_for="place",
+        n=0,
+        operations=0,
+        how=dice.choice(("process", "power")),
+        when=_when(dice),
+        place=place,
+        loses_all=dice.random() < 0.3,
+    )
+
+
 def _when(dice: random.Random) -> When:
     chance = dice.random()
     return "before" if chance < 0.33 else "in" if chance < 0.67 else "after"
@@ -306,14 +325,16 @@ def _operation(dice: random.Random) -> tuple[str, int]:
 
 def _moment(dice: random.Random, span: float, letters: int) -> tuple[str, float, int, str]:
     chance = dice.random()
-    if chance < 0.26:
+    if chance < 0.22:
         place, operations = _operation(dice)
         return "dot", dice.randint(1, max(2, letters)), operations, place
-    if chance < 0.52:
+    if chance < 0.44:
         place, operations = _operation(dice)
         return "reply", dice.randint(1, max(2, letters)), operations, place
     if chance < 0.8:
-        return "place", dice.choice((0, 0, 1, 3, 20)), 0, dice.choice(PLACES)
+        if dice.random() < 0.5:
+            return "place", dice.choice((0, 1, 3, 20)), 0, dice.choice(OFTEN)
+        return "place", dice.choice((0, 0, 0, 1)), 0, dice.choice(SELDOM)
     if chance < 0.9:
         return "start", dice.randint(1, 12), dice.randint(0, 30), dice.choice(("", "", "sync", "truncate"))
     return "time", dice.random() * span, dice.randint(0, 20), ""

@@ -218,7 +218,8 @@ class World:
             if len(self.book.crashes) == crashes:
                 self.book.broken += self._tasks_left()
                 return True, bool(done), left
-            self.kernel.after(10.0, self.machine.start_anew)
+            self.kernel.after(12.0, self.machine.start_anew)  # later than any machine is down
+            self.kernel.run(lambda: False, self.kernel.now + 13.0)
             self.kernel.run(self._is_quiet, self.kernel.now + self.plan.expire + SLACK)
         return False, True, self._unquiet()
 
