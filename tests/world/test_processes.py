@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -170,3 +171,34 @@ def test_ctrl_c_at_a_terminal_reaches_all_and_ends_in_order(tmp_path: Path) -> N
         assert "kind=stopped why=SIGINT" in relay.log
         assert "Traceback" not in relay.log
     assert group(relay.pid) == []
+
+
+def test_a_disk_that_never_answers_does_not_hold_what_is_left_of_a_relay(tmp_path: Path) -> None:
+    """Its supervisor is killed while a sync hangs: the processes end all the same, and a new start can begin."""
+    relay = Relay(tmp_path, config='[[route]]\nto = "*"\nvia = "discard:"\n')
+    with running(relay):
+        victims = relay.pids("worker").values()
+        command = ["strace", "-qq", "-f", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"]
+        command += ["-e", "inject=fdatasync,fsync:delay_enter=60000000"]
+        with subprocess.Popen([*command, *(f"--attach={pid}" for pid in victims)]) as hanging:
+            try:
+                wait_until(lambda: all("TracerPid:\t0" not in status_of(pid) for pid in victims), "the tracer")
+                client = socket.create_connection(("127.0.0.1", relay.port), timeout=30)
+                client.sendall(b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n")
+                wait_until(lambda: b"354" in client.recv(4096, socket.MSG_PEEK), "the final dot's turn")
+                client.sendall(b"\r\nkept or not\r\n.\r\n")
+                left, began = relay.pid, time.monotonic()
+                os.kill(relay.pid, signal.SIGKILL)
+                relay.process.wait(10)  # type: ignore[union-attr]
+                until(lambda: not group(left), 30, what="the end of the others")
+                ended = time.monotonic() - began
+                client.close()
+            finally:
+                hanging.kill()
+        assert ended < END_MAX + 1.0
+        relay.start()
+        assert relay.stop() == 0
+
+
+def status_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()

@@ -49,6 +49,10 @@ SWITCH_INTERVAL: Final = 0.0005
 spool computes; with the default of 5 ms each commit could cost every session 5 ms."""
 ORPHAN_PATIENCE: Final = 3.0
 """Seconds for what is in hand once the supervisor is gone: a new one wants to start."""
+CLOSE_PATIENCE: Final = 1.5
+"""Seconds beside the patience of a drain in which everything is closed; then the kernel ends the process
+(setitimer(2)), whatever it waits for: a disk that never answers must not hold data_dir. That is a crash, and loses
+what a crash loses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +236,8 @@ class _Life:
 
     def _finish(self, drain: Drain) -> None:
         if not self._end.done():
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, drain.patience + CLOSE_PATIENCE)
             self._end.set_result(drain)
 
     def _on_term(self) -> None:
