@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from smtplib import SMTP
@@ -20,6 +21,7 @@ from smtplib import SMTP
 import pytest
 import trustme
 from tests.world.harness import SOURCES, Relay, answers, free_port, group, name_of, running, wait_until
+from tests.world.test_start import has_decided
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "packaging" / "systemd" / "postroad.service"
@@ -141,12 +143,18 @@ def user():
         subprocess.run(["userdel", USER], check=True)
 
 
-def test_an_unprivileged_user_with_port_25(tmp_path: Path, user, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def open_path():
+    """A directory that any user can enter; pytest's are for their owner alone."""
+    with tempfile.TemporaryDirectory(prefix="postroad-test-") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield path
+
+
+def test_an_unprivileged_user_with_port_25(open_path: Path, user, capsys: pytest.CaptureFixture[str]) -> None:
     """All but the supervisor are that user, without a capability; what only root may read is handed on in memory."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest"):
-            parent.chmod(0o755)
+    tmp_path = open_path
     pair = trustme.CA().issue_cert("relay.test.example")
     pair.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
     pair.private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -169,7 +177,8 @@ address = "127.0.0.1:{http}"
     relay = Relay(tmp_path, config=config, port=25)
     relay.start(wait=False)
     try:
-        wait_until(lambda: "kind=started" in relay.log, f"the start:\n{relay.log}")
+        wait_until(lambda: has_decided(relay), "the start, or its end")
+        assert "kind=started" in relay.log, relay.log
         with SMTP("127.0.0.25", 25, timeout=60) as client:
             assert client.starttls()[0] == 220
             assert client.sendmail("a@b.example", ["c@d.example"], "Subject: x\r\n\r\nhi\r\n") == {}
@@ -207,7 +216,8 @@ def test_port_25_by_a_capability_alone(tmp_path: Path) -> None:
     relay = Relay(tmp_path, config=f'[[listener]]\naddress = "127.0.0.26:25"\nrole = "mx"\n{DISCARD}', port=25)
     relay.start(wait=False, prefix=NOT_LEAST)
     try:
-        wait_until(lambda: "kind=started" in relay.log, f"the start:\n{relay.log}")
+        wait_until(lambda: has_decided(relay), "the start, or its end")
+        assert "kind=started" in relay.log, relay.log
         with SMTP("127.0.0.26", 25, timeout=60) as client:
             assert client.noop()[0] == 250
         assert relay.stop() == 0

@@ -18,6 +18,7 @@ from postroad.config.model import Settings
 from postroad.config.networks import NetworkSet
 from postroad.config.patterns import PatternTable
 from postroad.core.faces import Clock, Limits, Outlet, Rate
+from postroad.core.facts import AnyFact
 from postroad.core.ids import IdMaker
 from postroad.inbound.house import InboundHouse, ListenerProfile
 from postroad.inbound.server import InboundServer, ServerLimits
@@ -27,6 +28,13 @@ from postroad.net.tls import Pair, ServerTls, as_it_is
 from postroad.policy.relay import Role
 from postroad.smtp.extensions import Offer
 from postroad.spool.face import Spool
+
+
+class Silence:
+    """An outlet for what another process says already: all workers watch the same certificates, one tells of them."""
+
+    def emit(self, fact: AnyFact) -> None:
+        """Say nothing."""
 
 
 class PreparedInbound(msgspec.Struct, kw_only=True):
@@ -62,6 +70,7 @@ class Inbound:
         """
         self._parts = spool, clock, outlet, limits, time
         self._settings = settings
+        self._slot = slot
         first = self.prepare(settings, read)
         self._session_ids = first.house.session_ids = IdMaker(slot)
         self._profiles = {(address, profile.name): profile for address, profile in first.profiles}
@@ -80,7 +89,7 @@ class Inbound:
         return PreparedInbound(
             house=build_house(settings, spool, clock, outlet, limits, time),
             limits=server_limits(settings),
-            tls=build_tls(settings, clock, outlet, time, read),
+            tls=build_tls(settings, clock, outlet if self._slot == 0 else Silence(), time, read),
             profiles=[(str(listener.address), profile_of(listener, settings)) for listener in settings.listener],
         )
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,13 @@ from postroad.service.leash import Begin, Ended, Failed, Fork, Forked, LeashBrok
 from postroad.service.privileges import Identity, become, give_up_capabilities, name_process
 from postroad.service.processes import FIRST, reap, shown_status
 
+IMPORTED_LATE: Final = (
+    *("_strptime", "encodings.idna", "stringprep", "unicodedata"),
+    *("dns.rdtypes.ANY.MX", "dns.rdtypes.ANY.CNAME", "dns.rdtypes.ANY.SOA", "dns.rdtypes.ANY.TXT"),
+    *("dns.rdtypes.ANY.PTR", "dns.rdtypes.ANY.NS", "dns.rdtypes.ANY.OPT", "dns.rdtypes.IN.A", "dns.rdtypes.IN.AAAA"),
+    *("anyio._backends._asyncio", "uvicorn.lifespan.off", "uvicorn.protocols.http.h11_impl"),
+)
+"""What libraries import when they first need it."""
 DESCRIPTORS: Final = 2
 """Handed over by the supervisor: the socket to it, the lock on data_dir (never used here, only kept)."""
 
@@ -58,6 +66,8 @@ def prepare(begin: Begin, configuration: int) -> None:
     import postroad.service.ledger
     import postroad.service.worker  # noqa: F401
 
+    for name in IMPORTED_LATE:
+        import_module(name)
     if begin.user:
         become(Identity(begin.user, begin.uid, begin.gid, begin.groups))
     if os.geteuid() != 0:
@@ -103,20 +113,22 @@ class Nursery:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             send(self._sock, Ready())
-        except OSError:  # the supervisor has gone already
-            return
+            self._serve()
+        except (LeashBroken, OSError):  # the supervisor has gone
+            pass
+        finally:
+            self._forget()
+
+    def _serve(self) -> None:
         while True:
             readable, _, _ = select.select([self._sock, self._awake], [], [])
-            try:
-                if self._awake in readable:
-                    self._reap()
-                if self._sock in readable:
-                    message, descriptors = receive(self._sock)
-                    if isinstance(message, Fork):
-                        self._fork(message, descriptors)
-                    close_all(descriptors)
-            except (LeashBroken, BrokenPipeError):
-                return
+            if self._awake in readable:
+                self._reap()
+            if self._sock in readable:
+                message, descriptors = receive(self._sock)
+                if isinstance(message, Fork):
+                    self._fork(message, descriptors)
+                close_all(descriptors)
 
     def _reap(self) -> None:
         with suppress(BlockingIOError):
@@ -142,7 +154,7 @@ class Nursery:
             os._exit(status)
 
     def _forget(self) -> None:
-        """In the child: nothing of the nursery's stays open, no signal is handled as there."""
+        """In a child, or at the end: nothing of the nursery's stays open, no signal is handled as there."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for sock in (self._sock, self._awake, self._wake):

@@ -62,6 +62,16 @@ def reap() -> list[tuple[int, int]]:
         ended.append((pid, status))
 
 
+def reap_all() -> bool:
+    """Bury what has ended; True if no child is left at all."""
+    reap()
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
 def shown_status(status: int) -> str:
     """Return how a process ended: ``exit 1``, ``SIGKILL``."""
     if os.WIFSIGNALED(status):

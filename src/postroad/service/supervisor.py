@@ -40,7 +40,7 @@ from postroad.service.notify import Notifier
 from postroad.service.open_sockets import Sockets
 from postroad.service.plan import Plan, read_memory
 from postroad.service.privileges import identity_of, name_process, set_file_limit
-from postroad.service.processes import adopt_orphans, reap, shown_status
+from postroad.service.processes import adopt_orphans, reap, reap_all, shown_status
 from postroad.service.reload import Reload
 from postroad.service.secrets import SecretFiles
 from postroad.service.voice import Voice
@@ -254,6 +254,10 @@ class Supervisor:
             self.kennel.send(role, Drain(patience=patience, why=why))
             await self.kennel.wait_gone(role, patience + END_PATIENCE)
         self.kennel.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_PATIENCE):
+                while not reap_all():  # what they held (a mount, a port) is free when we have ended
+                    await asyncio.sleep(0.01)
 
 
 async def supervise(plan: Plan, configuration: int) -> int:
