@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.units.ledger_world import LedgerWorld, passes, simulated
 
@@ -114,6 +114,13 @@ class Relay:
 
 @settings(max_examples=150)
 @given(st.lists(phases, max_size=8))
+@example(  # worker 1 comes back: what is lent of its share must not be forgotten
+    [
+        ([], ("pass", 0.001), [("take", 0, "to:five", 4)]),
+        ([("take", 1, "to:five", 1)], ("link breaks", 1), []),
+        ([("take", 1, "in:192.0.2.1", 1)], ("ledger dies", 0), [("take", 1, "to:five", 1)]),
+    ]
+)
 def test_limits_hold_whoever_dies(phases):
     steps = [step for before, event, after in phases for step in (*before, event, *after)]
 

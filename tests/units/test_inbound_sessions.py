@@ -199,6 +199,19 @@ def test_connections_of_one_address_are_limited_but_not_those_of_trusted_clients
     run(work)
 
 
+def test_connections_are_limited_also_those_of_trusted_clients():
+    async def work():
+        world = World(limits="connections = 2")
+        first = await world.connect()
+        await world.connect(TRUSTED)
+        assert [(await world.connect(one)).greeting[:9] for one in (STRANGER, TRUSTED)] == ["421 4.7.0"] * 2
+        await first.say("QUIT")
+        assert await first.hear() == ""
+        assert (await world.connect()).greeting.startswith("220")
+
+    run(work)
+
+
 def test_who_lets_us_wait_is_sent_away():
     async def work():
         world = World(idle_timeout=0.01)

@@ -12,7 +12,7 @@ from postroad.ledger import meter as meter_module
 from postroad.ledger.blocks import Block, best_of
 from postroad.ledger.marks import LocalMarks
 from postroad.ledger.meter import Meter
-from postroad.ledger.rates import HELD_MAX, Rates
+from postroad.ledger.rates import ANSWER_HELD, HELD_MAX, Rates
 from postroad.ledger.shares import share_of
 from postroad.ledger.wire import Charged, LentTokens
 
@@ -58,11 +58,15 @@ def test_what_is_given_back_can_be_taken_again():
     assert book.take(0)[3] > 0
 
 
-def test_tokens_count_from_the_last_moment_at_which_they_may_be_used():
+@pytest.mark.parametrize(("best", "held"), [(4, HELD_MAX), (1, ANSWER_HELD)])
+def test_tokens_count_from_the_last_moment_at_which_they_may_be_used(best, held):
+    """Those of a block may be kept for a while; one that is asked for by itself is used when the answer comes."""
     book = Book(1)
-    rate = Rate(10, 1)
-    assert book.take(0, 10, 10, rate, now=1000.0499)[0] == 10
-    assert book.take(0, 1, 1, rate, now=1000.0499 + HELD_MAX + 0.999)[0] == 0
+    rate = Rate(best, 1)
+    granted = 1000.05 - held / 2  # used in one slot, and perhaps in the next
+    assert book.take(0, 1, best, rate, now=granted)[0] == best
+    assert book.take(0, 1, 1, rate, now=granted + held + 0.999)[0] == 0
+    assert book.take(0, 1, 1, rate, now=granted + held + 1.1)[0] == 1
 
 
 def test_what_an_absent_worker_may_have_used_is_kept():

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 OFFERS = ("sink.example", "PIPELINING", "8BITMIME", "SMTPUTF8")
+TCP_ESTABLISHED = 1
 SILENCE_MAX = 120.0
 """Seconds after which a connection that says nothing is given up, so that no thread outlives a test for long."""
 
@@ -48,6 +49,8 @@ class CountingSink:
         self.went_down: list[float] = []
         self._rcpt = rcpt
         self._offers = offers
+        self.connections_most = 0
+        """Connections that were open at once, at most: ours, and not yet closed by the other side."""
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._server: socket.socket | None = None
@@ -93,6 +96,7 @@ class CountingSink:
             connection.settimeout(SILENCE_MAX)
             with self._lock:
                 self._connections.add(connection)
+                self.connections_most = max(self.connections_most, sum(map(_is_open, self._connections)))
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -181,6 +185,11 @@ class _Session:
     def _say(self, *lines: str) -> None:
         self._write("".join(f"{line}\r\n" for line in lines).encode())
         self._flush()
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """True if the kernel has not heard yet that the other side closed: our thread may hear of it later."""
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
 
 
 def _path(command: str) -> str:

@@ -114,6 +114,48 @@ class Generator:
             self.refused.append(reply)
 
 
+class Client:
+    """One connection that is kept: a greeting heard, EHLO said, then as many messages as the test wants."""
+
+    def __init__(self, port: int, *, source: str = "127.0.0.1") -> None:
+        """Who is not greeted with 220 has heard why (``greeting``). Raises OSError or EOFError where nothing is."""
+        self._sock = socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(source, 0))
+        self._replies = self._sock.makefile("rb")
+        try:
+            self.greeting = _heard(self._replies.readline)
+            if self.is_served:
+                self.say("EHLO client.example")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._replies.close()
+        self._sock.close()
+
+    @property
+    def is_served(self) -> bool:
+        """True if the relay said 220."""
+        return self.greeting.startswith(b"220")
+
+    def say(self, command: str) -> bytes:
+        """Return the last line of the reply to a command."""
+        return _said(self._sock, command.encode() + b"\r\n", self._replies.readline)
+
+    def send(self, recipient: str, number: str, *, body: str = "Hello", sender: str = "a@client.example") -> bytes:
+        """Send one message, and return the reply to its content. AssertionError where an earlier command is refused."""
+        for command in (f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>", "DATA"):
+            reply = self.say(command)
+            assert reply[:1] in (b"2", b"3"), (command, reply)
+        return self.say(f"X-Number: {number}\r\nSubject: kept or not\r\n\r\n{body}\r\n.")
+
+
 def _said(sock: socket.socket, command: bytes, readline: object) -> bytes:
     sock.sendall(command)
     return _heard(readline)

@@ -1,7 +1,8 @@
 """Listeners' connections become sessions; sessions are bounded, timed and ended in good order.
 
 Owns: the set of sessions, the limits on their number, the sweep that times them out, the
-drain. Does not own: sockets (net/listen.py), what is said in a session (session.py).
+drain. Does not own: sockets (net/listen.py), counting over workers (places.py, Limits), what
+is said in a session (session.py).
 
 One sweep a second looks at all sessions instead of a timer per read: 10,000 idle
 connections cost a millisecond a second and no timer churn.
@@ -22,6 +23,7 @@ from postroad.core.ids import SessionId
 from postroad.core.outcome import Stage
 from postroad.core.reply import Reply
 from postroad.inbound.house import InboundHouse, ListenerProfile
+from postroad.inbound.places import Places
 from postroad.inbound.session import TLS_TIMEOUT, Session
 from postroad.inbound.transaction import Transactions
 from postroad.net.stream import Stream, StreamBroken, TlsFailed
@@ -31,7 +33,7 @@ from postroad.smtp.server import Protocol, ServerConnection
 SWEEP_EVERY: Final = 1.0
 """Seconds between two looks for clients that let us wait."""
 CROWDED: Final = 0.75
-"""Share of ``connections`` above which idle clients get IDLE_WHEN_CROWDED only (a stress mode)."""
+"""Share of our part of ``connections`` above which idle clients get IDLE_WHEN_CROWDED only (a stress mode)."""
 IDLE_WHEN_CROWDED: Final = 10.0
 """Seconds."""
 IDLE_WHEN_DRAINING: Final = 5.0
@@ -45,9 +47,11 @@ class ServerLimits(msgspec.Struct, frozen=True):
     """Bounds on sessions, from [limits]."""
 
     connections: int
+    """In all workers together."""
     connections_per_ip: int
     errors: int
     idle_timeout: float
+    workers: int = 1
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -64,6 +68,7 @@ class InboundServer:
 
     def __init__(self, house: InboundHouse, limits: ServerLimits, *, tls: Callable[[], ssl.SSLContext] | None) -> None:
         self._terms = Terms(house, limits, tls)
+        self._places = Places(house.limits)
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._draining = False
         self._shaking = 0  # handshakes before a session
@@ -106,10 +111,14 @@ class InboundServer:
         try:
             if self._draining:
                 await self._turn_away(profile, stream, session_id, "draining", reply.SHUTTING_DOWN)
-            elif self.connections >= self.limits.connections:
+            elif not await self._places.take(self.limits.connections):
                 await self._turn_away(profile, stream, session_id, "limits.connections")
-            elif await self._shake_hands(profile, stream, session_id, terms):
-                await self._serve(profile, stream, session_id, terms)
+            else:
+                try:
+                    if await self._shake_hands(profile, stream, session_id, terms):
+                        await self._serve(profile, stream, session_id, terms)
+                finally:
+                    self._places.give()
         finally:
             if key is not None:
                 house.limits.give_connection(key)
@@ -218,7 +227,7 @@ class InboundServer:
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(SWEEP_EVERY, self._sweep)  # first: whatever breaks below, it goes on
         now = loop.time()
-        crowded = len(self._sessions) > self.limits.connections * CROWDED
+        crowded = len(self._sessions) > self.limits.connections / self.limits.workers * CROWDED
         idle_max = min(self.limits.idle_timeout, IDLE_WHEN_CROWDED) if crowded else self.limits.idle_timeout
         if self._draining:
             idle_max = min(idle_max, IDLE_WHEN_DRAINING)
@@ -246,5 +255,6 @@ class InboundServer:
             session.cut()
         if remaining := set(self._sessions.values()):
             await asyncio.wait(remaining, timeout=5.0)
+        self._places.close()
         if self._sweeper is not None:
             self._sweeper.cancel()

@@ -151,8 +151,8 @@ class Leases:
         lent: dict[int, int] = {}
         for settled in (True, False):  # first what is lent already, so that few need to be told
             for slot, share in enumerate(shares):
-                room = 0 if slot in self.absent else share - entry.held.get(slot, 0) - lent.get(slot, 0)
-                if settled:
+                room = share - entry.held.get(slot, 0) - lent.get(slot, 0)
+                if settled or slot in self.absent:  # who is away knows of what was lent, and can be told of no more
                     room = min(room, entry.lent.get(slot, 0))
                 if room > 0 and excess:
                     more = min(room, excess)

@@ -20,8 +20,12 @@ from postroad.ledger.wire import Charged, LentTokens
 USED_KEYS_MAX: Final = 10_000
 """Meters announced to a new ledger, or told to a new worker, the last used first: about 150 octets each."""
 HELD_MAX: Final = 0.05 * SECOND
-"""Seconds for which a worker may keep tokens before it uses them, or for which an answer may be under way: they are
-charged so much later than they are granted."""
+"""Seconds for which a worker may keep the tokens of a block before it uses them: they are charged so much later than
+they are granted."""
+ANSWER_HELD: Final = 0.025 * SECOND
+"""The same for tokens that were asked for one by one: as long as an answer may be under way on a busy machine. With
+0.05 a rate of 20/s that is always used up came down to 14 in some seconds; with less, mail that was held up on its
+way arrived with what followed it."""
 
 
 class Rates:
@@ -45,8 +49,9 @@ class Rates:
         if wait:
             return 0, 0, 0, wait
         tokens = max(least, min(best, int(most) - meter.used(now)))
+        at = now + (HELD_MAX if best > least else ANSWER_HELD)
         if self.workers == 1:
-            return tokens, tokens, meter.charge(tokens, now + HELD_MAX, slot), 0.0
+            return tokens, tokens, meter.charge(tokens, at, slot), 0.0
         shares = [share_of(key, int(rate.count), whom, self.workers) for whom in range(self.workers)]
         own = min(tokens, max(0, shares[slot] - meter.used_by(slot))) if 0 <= slot < self.workers else 0
         over = tokens - own
@@ -58,10 +63,10 @@ class Rates:
                 and (room := min(over, share - meter.used_by(whom))) > 0
             ):
                 over -= room
-                meter.charge(room, now + HELD_MAX, whom)
+                meter.charge(room, at, whom)
                 self._tell(whom, LentTokens(key, rate.seconds, room))
         own += over  # more than there ever is: nobody's share has it
-        return tokens, own, meter.charge(own, now + HELD_MAX, slot) if own else 0, 0.0
+        return tokens, own, meter.charge(own, at, slot) if own else 0, 0.0
 
     def give(self, slot: int, key: str, number: int, tokens: int) -> None:
         """Take back what was charged to the worker's own share and not used."""

@@ -177,6 +177,8 @@ class LedgerServer:
         if self._by_slot.get(peer.slot) is not peer:
             return  # the front, which holds nothing
         self._returning.pop(peer.slot, None)
+        self._leases.absent -= {peer.slot}  # first: what is lent of its shares is counted again, and it is told
+        self._rates.absent -= {peer.slot}
         self._leases.replace(peer.slot, peer.take_holds(), now)
         is_known = self._incarnations.get(peer.slot) == peer.incarnation
         if not is_known:  # before what it says itself: it is told what others have used before it

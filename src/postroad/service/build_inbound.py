@@ -175,6 +175,7 @@ def server_limits(settings: Settings) -> ServerLimits:
         connections_per_ip=limits.connections_per_ip,
         errors=limits.errors,
         idle_timeout=limits.idle_timeout,
+        workers=settings.workers,
     )
 
 

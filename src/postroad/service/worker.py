@@ -96,6 +96,8 @@ class Worker:
             for listening in self._listening:
                 listening.connections_max = settings.limits.connections
             self._outbound.switch(outbound)
+            for listening in self._listening:
+                listening.connections_max = settings.limits.connections
 
         return switch
 

@@ -1,0 +1,93 @@
+"""How many connections this worker may have open of what the whole relay may, leased in blocks.
+
+Owns: what is leased and not used, when to ask for more and when to give back. Does not own: the count over all workers
+(core/faces.py Limits, under KEY), what is said to who is turned away (server.py).
+
+A large limit is leased ahead, so that connections wait for no answer. What a worker has to spare another cannot use: a
+block is a thousandth of the limit at most, and goes back when somebody waits for it. A small limit is exact: nothing is
+leased ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from postroad.core.faces import Limits
+
+KEY: Final = "in:connections"
+"""Like that of a client, who waits for our greeting (ledger/client.py)."""
+BLOCK_SHARE: Final = 1000
+"""A block is the limit divided by this."""
+BLOCK_MAX: Final = 32
+"""Connections in a block."""
+
+
+class Places:
+    """``take`` one for a connection, ``give`` it back when that has ended."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._most = 0
+        self._spare = 0  # leased, and nobody sits there
+        self._waiting = 0  # connections that wait for an answer
+        self._asking: asyncio.Task[int] | None = None
+        limits.on_wanted(self._on_wanted)
+
+    async def take(self, most: int) -> bool:
+        """Take a place, or return False if there are ``most`` connections over all workers already."""
+        if most != self._most:
+            self._most = most
+            self._return_above(0)  # they were leased of another limit
+        self._waiting += 1
+        try:
+            while not self._spare:
+                if not await asyncio.shield(self._ask_for_more()):
+                    return False
+        finally:
+            self._waiting -= 1
+        self._spare -= 1
+        if self._spare < self._block // 2:
+            self._ask_for_more()
+        return True
+
+    def give(self) -> None:
+        """Give one back. Every place taken is given back exactly once."""
+        self._spare += 1
+        self._return_above(2 * self._block if self._block > 1 else self._waiting)
+
+    def close(self) -> None:
+        """Have nothing to spare. What an answer under way still brings ends with the process."""
+        self._return_above(0)
+
+    @property
+    def spare(self) -> int:
+        """Places leased in which nobody sits."""
+        return self._spare
+
+    @property
+    def _block(self) -> int:
+        return max(1, min(BLOCK_MAX, self._most // BLOCK_SHARE))
+
+    def _ask_for_more(self) -> asyncio.Task[int]:
+        """Ask for a block, unless that is under way. The result: how many places there are more."""
+        if self._asking is None or self._asking.done():
+            count = max(self._block, min(self._waiting, BLOCK_MAX))
+            self._asking = asyncio.get_running_loop().create_task(self._lease(count, self._most))
+        return self._asking
+
+    async def _lease(self, count: int, most: int) -> int:
+        """Lease up to so many, all questions in one turn of the loop."""
+        taken = await asyncio.gather(*(self._limits.take_connection(KEY, most) for _ in range(count)))
+        gained = sum(taken)
+        self._spare += gained
+        return gained
+
+    def _return_above(self, count: int) -> None:
+        while self._spare > count:
+            self._spare -= 1
+            self._limits.give_connection(KEY)
+
+    def _on_wanted(self, key: str) -> None:
+        if key == KEY:
+            self._return_above(self._waiting)
