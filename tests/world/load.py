@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import suppress
 
 from tests.world.waiting import is_listening, until
 
@@ -20,11 +19,24 @@ CLIENTS = 12
 class Generator:
     """Clients that send one message after the other, each under an id of its own that is never used again."""
 
-    def __init__(self, port: int, messages: int, *, clients: int = CLIENTS, pause: float = 0.0) -> None:
-        """``messages``: how many are enough; ``pause``: seconds between two of one client, for a steady load."""
-        self._port = port
+    def __init__(
+        self,
+        port: int,
+        messages: int,
+        *,
+        clients: int = CLIENTS,
+        pause: float = 0.0,
+        each: int = 0,
+        name: str = "k",
+    ) -> None:
+        """``messages``: how many are enough; ``pause``: seconds between two of one client, for a steady load;
+        ``each``: messages over one connection, 0: any number; ``name``: begins the ids, where there are several
+        generators."""
+        self.port = port
         self._messages = messages
         self._pause = pause
+        self._each = each
+        self._name = name
         self._lock = threading.Lock()
         self._next = 0
         self._stop = threading.Event()
@@ -37,6 +49,8 @@ class Generator:
         """From the final dot to its 250, of each message taken."""
         self.resets = 0
         """Connections that broke before a greeting."""
+        self.broken = 0
+        """Connections that broke at any time, those included."""
         self.refused: list[bytes] = []
         self.errors: list[BaseException] = []
 
@@ -66,9 +80,11 @@ class Generator:
     def _run(self) -> None:
         try:
             while not self._is_done():
-                until(lambda: is_listening(self._port) or self._is_done(), 120, what="the relay for a client")
-                with suppress(OSError, EOFError):
+                until(lambda: is_listening(self.port) or self._is_done(), 120, what="the relay for a client")
+                try:
                     self._session()
+                except (OSError, EOFError):
+                    self.broken += 1
         except BaseException as error:
             self.errors.append(error)
             raise
@@ -77,22 +93,24 @@ class Generator:
         return self._stop.is_set() or len(self.taken) >= self._messages
 
     def _session(self) -> None:
-        with socket.create_connection(("127.0.0.1", self._port), timeout=60) as sock, sock.makefile("rb") as replies:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sock, sock.makefile("rb") as replies:
             try:
                 _heard(replies.readline)
             except (OSError, EOFError):
                 self.resets += 1
                 raise
             _said(sock, b"EHLO client.example\r\n", replies.readline)
-            while not self._is_done():
+            sent = 0
+            while not self._is_done() and (not self._each or sent < self._each):
                 self._message(sock, replies.readline)
+                sent += 1
                 self._stop.wait(self._pause)
             _said(sock, b"QUIT\r\n", replies.readline)
 
     def _message(self, sock: socket.socket, readline: object) -> None:
         with self._lock:
             self._next += 1
-            number = f"k{self._next}"
+            number = f"{self._name}{self._next}"
         for command in (b"MAIL FROM:<a@client.example>\r\n", b"RCPT TO:<b@next.example>\r\n", b"DATA\r\n"):
             if (reply := _said(sock, command, readline))[:1] not in (b"2", b"3"):
                 self.refused.append(reply)
