@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from tests.units.test_spool_shard import DONE, NOW, message, opened, run
 
+from postroad.core.outcome import Deferred, DeliveryState, Failed
+from postroad.core.reply import LOCAL_TROUBLE, Reply
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.face import NewMessage, Ruling, SpoolRefused, Why
 from postroad.spool.shard import Shard
 from postroad.testing.fake_outlet import FakeOutlet
+
+NO_SUCH_USER = Reply(550, (1, 1), "No such user")
 
 
 def fail_next_commit(shard: Shard, *, after: bool) -> None:
@@ -67,6 +71,78 @@ def test_an_outcome_outlives_a_failed_sync(tmp_path: Path) -> None:
             assert await shard.claim("y.example", NOW, 10) == []
             await shard.flush_records()
             assert shard.stats().messages == 0
+
+    run(work())
+
+
+def test_an_outcome_that_a_failed_sync_had_written_is_counted_once(tmp_path: Path) -> None:
+    later = Ruling(0, Deferred(LOCAL_TROUBLE, NOW + 300), DeliveryState.DUE, NOW + 300)
+
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            ended, waits, other = message(shard), message(shard, "c@y.example"), message(shard, "d@y.example")
+            for new in (ended, waits, other):
+                await shard.put(new)
+            await shard.claim("y.example", NOW, 2)
+            fail_next_commit(shard, after=True)
+            shard.record(ended.id, [Ruling(0, DONE, None)])
+            shard.record(waits.id, [later])
+            while shard.refusing() is None:
+                await asyncio.sleep(0)
+            await asyncio.wait_for(accepting(shard), 10)
+            await shard.flush_records()
+            assert (shard.stats().messages, shard.stats().recipients) == (2, 2)
+            (claimed,) = await shard.claim("y.example", NOW, 10)
+            assert claimed.id == other.id
+            (waiting,) = await shard.claim("y.example", NOW + 300, 10)
+            assert [delivery.attempts for delivery in waiting.deliveries] == [1]
+        async with opened(tmp_path) as again:
+            assert (again.stats().messages, again.stats().recipients) == (2, 2)
+
+    run(work())
+
+
+def test_a_content_file_goes_with_an_outcome_that_a_failed_sync_had_written(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            identifier = shard.new_id()
+            body = shard.begin_body(identifier)
+            await body.write(b"Subject: x\r\n\r\nlong\r\n")
+            await shard.put(NewMessage(identifier, message(shard).envelope, await body.finish(), NOW))
+            await shard.claim("y.example", NOW, 10)
+            fail_next_commit(shard, after=True)
+            shard.record(identifier, [Ruling(0, DONE, None)])
+            while shard.refusing() is None:
+                await asyncio.sleep(0)
+            await asyncio.wait_for(accepting(shard), 10)
+            await shard.flush_records()
+            assert shard.stats().messages == 0
+        assert list((tmp_path / "shard-0" / "bodies").iterdir()) == []
+
+    run(work())
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_report_whose_sync_failed_is_there_or_what_it_tells_of_is(tmp_path: Path, after: bool) -> None:
+    failed = Ruling(0, Failed(NO_SUCH_USER), DeliveryState.REPORT_FAILED)
+
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            new = message(shard)
+            await shard.put(new)
+            await shard.claim("y.example", NOW, 10)
+            shard.record(new.id, [failed])
+            await shard.flush_records()
+            assert await shard.claim_report(new.id) is not None
+            fail_next_commit(shard, after=after)
+            report = message(shard, "a@x.example", sender="")
+            with pytest.raises(SpoolRefused):
+                await shard.put(report, replaces=[(new.id, [Ruling(0, Failed(NO_SUCH_USER), None)])])
+            shard.unclaim(new.id, [0])
+            await asyncio.wait_for(accepting(shard), 10)
+            assert shard.stats().messages == 1
+            assert (await shard.claim_report(new.id) is None) is after
+            assert (await shard.show(report.id) is not None) is after
 
     run(work())
 

@@ -29,6 +29,8 @@ from postroad.spool.face import ContentDamaged, ContentReader
 
 HOSTS_MAX: Final = 5
 """Hosts tried in one attempt. RFC 5321 section 5.1 wants at least two where there are as many."""
+UNREADABLE_PAUSE: Final = 5.0
+"""Seconds until a job is looked at again whose content could not be read."""
 BROKEN_PAUSE: Final = 60.0
 """Seconds until a job is looked at again whose attempt met an error of ours."""
 
@@ -81,6 +83,10 @@ class Lane:
                 self._scheduler.settle(job, rulings)
         except ContentDamaged:
             self._scheduler.lost(job)  # the spool has set it aside and said so
+        except (
+            OSError
+        ):  # the content cannot be read now, and the spool says why: what goes wrong with hosts ends elsewhere
+            self._scheduler.give_back([job], self._house.clock.now() + UNREADABLE_PAUSE)
         except Exception as error:  # noqa: BLE001 - boundary: an error of ours; the job stays in the queue, nothing is lost
             self._house.outlet.emit(
                 facts.Trouble(at=self._house.clock.now(), what="attempt", why=f"{type(error).__name__}: {error}")

@@ -47,11 +47,15 @@ class PutEntry:
 class RecordEntry:
     """What became of claimed deliveries of one message."""
 
-    __slots__ = ("claim", "pairs")
+    __slots__ = ("applied", "claim", "is_doubtful", "pairs")
 
     def __init__(self, claim: Claim, pairs: list[tuple[Delivery, Ruling]]) -> None:
         self.claim = claim
         self.pairs = pairs
+        self.is_doubtful = False
+        """True after a failed commit: the disk may hold it or not, so it is written only where it is not there."""
+        self.applied: list[tuple[Delivery, Ruling]] = []
+        """What of it was there: counted already when the store was opened again."""
 
 
 class WorkEntry:
@@ -77,12 +81,14 @@ class WorkEntry:
 class Batch:
     """One transaction."""
 
-    __slots__ = ("puts", "records", "removed", "works")
+    __slots__ = ("orphaned", "puts", "records", "removed", "works")
 
     def __init__(self) -> None:
         self.puts: list[PutEntry] = []
         self.records: list[RecordEntry] = []
         self.works: list[WorkEntry] = []
+        self.orphaned: list[int] = []
+        """Messages that a commit which seemed to fail had removed: their content files are to go."""
         self.removed: list[tuple[int, int, int]] = []
         """(id, size, in_file) of messages whose last delivery ended here."""
 

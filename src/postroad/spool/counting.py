@@ -37,6 +37,10 @@ class Counting(Ground):
         self._reopen_wait = REOPEN_FIRST
         for entry in batch.all_records():
             self._learn_record(entry.claim, entry.pairs)
+            for delivery, _ in entry.applied:
+                agenda.freed(entry.claim, delivery)
+        for gone in batch.orphaned:
+            self._in_background(self._threads.run_blocking(self._disk.unlink, self._body_path(gone)))
         for message, size, in_file in batch.removed:
             self._messages -= 1
             self._octets -= size

@@ -45,6 +45,8 @@ _MARK_WARNED: Final = "UPDATE delivery SET warned = 1 WHERE message_id = ? AND n
 _STEER: Final = """
 UPDATE delivery SET state = ?, due_at = ?, last = coalesce(?, last) WHERE message_id = ? AND number = ?
 """
+_ATTEMPTS: Final = "SELECT attempts FROM delivery WHERE message_id = ? AND number = ?"
+_HAS_MESSAGE: Final = "SELECT 1 FROM message WHERE id = ?"
 _INSERT_DROP: Final = "INSERT INTO dropped VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_SETTLED: Final = "INSERT OR IGNORE INTO settled VALUES (?, ?, ?)"
 _SETTLED: Final = "SELECT number FROM settled WHERE message_id = ?"
@@ -131,6 +133,8 @@ class WriteStore:
             if claim.stale:
                 self._settle(entry, now)
                 continue
+            if entry.is_doubtful:
+                self._leave_out_applied(batch, entry)
             gone = len(ended)
             for delivery, ruling in entry.pairs:
                 self._rule(claim, delivery, ruling, ended, now)
@@ -149,6 +153,17 @@ class WriteStore:
             batch.removed += whole
         if partly:
             self.end_messages(batch, partly)
+
+    def _leave_out_applied(self, batch: Batch, entry: RecordEntry) -> None:
+        """Take out of an entry what a commit that seemed to fail has written all the same."""
+        left = list[tuple[Delivery, Ruling]]()
+        for delivery, ruling in entry.pairs:
+            row = self._execute(_ATTEMPTS, (delivery.message, delivery.number)).fetchone()
+            is_there = row is not None and (row[0] == delivery.attempts or marks_warned(ruling))
+            (left if is_there else entry.applied).append((delivery, ruling))
+        entry.pairs = left
+        if entry.claim.in_file and not self._execute(_HAS_MESSAGE, (entry.claim.id,)).fetchone():
+            batch.orphaned.append(entry.claim.id)
 
     def _rule(self, claim: Claim, delivery: Delivery, ruling: Ruling, ended: list[tuple[int, int]], now: float) -> None:
         key = (delivery.message, delivery.number)

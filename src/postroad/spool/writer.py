@@ -168,8 +168,11 @@ class Writer:
         try:
             after = await self._threads.run_blocking(store.commit, lane=self._lane)
         except StoreTrouble as error:
-            # The disk may hold it or not: should it, the reopening removes it, since the client was told 451.
-            self.refused.update(put.id for put in batch.puts)
+            # The disk may hold it or not: should it, the reopening removes it, since the client was told 451. But not a
+            # report: it has taken the place of what it tells of, and that would be lost with it.
+            self.refused.update(put.id for put in batch.puts if not put.replaces)
+            for entry in batch.records:
+                entry.is_doubtful = True
             self._refuse(batch, error)
             self.stop_for(error)
             return

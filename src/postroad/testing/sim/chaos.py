@@ -18,7 +18,7 @@ from typing import Final, Literal
 import msgspec
 
 from postroad.core.faces import Dice
-from postroad.testing.sim.kernel import Kernel, Process
+from postroad.testing.sim.kernel import START, Kernel, Process
 
 BLOW_PATIENCE: Final = 0.08
 """Seconds after which a blow that waits for an operation falls without one: about as long as a record may take."""
@@ -157,7 +157,7 @@ class Chaos:
     def _spell(self, *kinds: str) -> Spell | None:
         if self.is_over:
             return None
-        now = self.kernel.now
+        now = self.kernel.now - START
         for spell in self.spells:
             is_on = spell.kind in kinds and spell.at <= now < spell.at + spell.seconds
             if is_on and (spell.share >= 1.0 or self.dice.random() < spell.share):
@@ -177,10 +177,9 @@ class Chaos:
 
     @property
     def is_full(self) -> bool:
-        return (
-            any(one.kind == "full" and one.at <= self.kernel.now < one.at + one.seconds for one in self.spells)
-            and not self.is_over
-        )
+        now = self.kernel.now - START
+        is_full = any(one.kind == "full" and one.at <= now < one.at + one.seconds for one in self.spells)
+        return is_full and not self.is_over
 
     def seconds(self) -> float:
         """Return how long a piece of blocking work takes."""
@@ -188,7 +187,7 @@ class Chaos:
         took = 0.0002 + 0.003 * dice.random() ** 3
         if self.spells and (spell := self._spell("slow", "hang")) is not None:
             if spell.kind == "hang":
-                took = spell.at + spell.seconds - self.kernel.now + dice.random()
+                took = START + spell.at + spell.seconds - self.kernel.now + dice.random()
             else:
                 took = 0.02 + dice.random() * 1.5
             self.troubles.append((self.kernel.now, f"slow for {took:.3f} s"))

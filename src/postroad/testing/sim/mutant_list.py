@@ -36,17 +36,25 @@ MUTANTS: Final = (
     _one(
         "goes-on-after-failed-sync",
         "spool/writer.py",
-        "            self.refused.update(put.id for put in batch.puts)\n            self._refuse(batch, error)\n"
+        "                entry.is_doubtful = True\n            self._refuse(batch, error)\n"
         "            self.stop_for(error)\n            return\n",
+        "                entry.is_doubtful = True\n"
         "            self._refuse(batch, error)\n            try:\n                store.write.rollback()\n"
         "            except StoreTrouble:\n                pass\n            return\n",
     ),
     _one(
         "refused-is-not-forgotten",
         "spool/writer.py",
-        "            self.refused.update(put.id for put in batch.puts)\n",
+        "            self.refused.update(put.id for put in batch.puts if not put.replaces)\n",
         "",
     ),
+    _one(
+        "report-forgotten-with-the-refused",
+        "spool/writer.py",
+        "for put in batch.puts if not put.replaces)",
+        "for put in batch.puts)",
+    ),
+    _one("records-written-twice", "spool/writer.py", "entry.is_doubtful = True", "entry.is_doubtful = False"),
     _one(
         "report-in-two-transactions",
         "outbound/report.py",

@@ -33,6 +33,10 @@ SLACK: Final = 1_500.0
 """Seconds of the world after the last letter's second expiry (its report's) until all must have ended."""
 
 
+PLACES: Final = "in:connections"
+"""Places for clients, of which a worker keeps some in hand (inbound)."""
+
+
 class Played(msgspec.Struct):
     """What came of a story."""
 
@@ -201,7 +205,11 @@ class World:
     def _leaks(self) -> list[str]:
         left = []
         for worker in self.machine.workers.values():
-            left += [f"{worker.process.name} holds {count} connections of {key}" for key, count in worker.holds.items()]
+            left += [
+                f"{worker.process.name} holds {count} connections of {key}"
+                for key, count in worker.holds.items()
+                if key != PLACES
+            ]
             names = Counter(task.get_name() for task in worker.process.loop.tasks.values())
             left += [f"{worker.process.name} has {names['session']} sessions"] if names["session"] else []
             if worker.outbound is not None and (lanes := worker.outbound._scheduler.destinations.lanes):  # noqa: SLF001
