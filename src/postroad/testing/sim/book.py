@@ -88,6 +88,8 @@ class Book:
         self.refusals: dict[str, list[Refusal]] = {}
         """By recipient."""
         self.crashes: list[Crash] = []
+        self.stops: list[Crash] = []
+        """Orderly ends of workers, likewise."""
         self.starts: list[tuple[float, str]] = []
         self.lines: list[tuple[float, str]] = []
         """The timeline."""

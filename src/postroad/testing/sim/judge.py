@@ -101,7 +101,9 @@ class Judge:
         elif sent.code or not sent.dot_at:
             verdict.refused += 1
             for address, found in ends.items():
-                if found:
+                if found and self._is_kept_by_a_failed_sync(sent):
+                    verdict.duplicates["451 for what a failed sync had kept, and a crash before it was removed"] += 1
+                elif found:
                     self.breaks(f"refused: {name} got {sent.code or 'no chance'}, and {address} is {', '.join(found)}")
         else:
             verdict.unknown += 1
@@ -109,6 +111,15 @@ class Judge:
                 missing = [address for address, found in ends.items() if not found]
                 self.breaks(f"torn: {name} was kept for some recipients, and not for {', '.join(missing)}")
         self._look_at_copies(sent)
+
+    def _is_kept_by_a_failed_sync(self, sent: Sent) -> bool:
+        """True if the disk failed when the client was refused, and its worker died before the disk was well again."""
+        if sent.code != 451 or not self._is_troubled(sent.dot_at, sent.told_at):
+            return False
+        return any(
+            sent.worker in one.workers and sent.told_at - 0.1 <= one.at <= sent.told_at + 30.0
+            for one in (*self.book.crashes, *self.book.stops)
+        )
 
     def _ends(self, sent: Sent, number: int, address: str) -> list[str]:
         """Return how a recipient ended, all the ways that can be seen."""
@@ -186,6 +197,9 @@ class Judge:
         if not take.reply_at:
             return "the final reply was lost"
         crash = self._crash_after(take, following.at)
+        stop = next((one for one in self.book.stops if take.worker in one.workers and one.at <= following.at), None)
+        if crash is None and stop is not None and self._is_troubled(take.reply_at - 30.0, stop.at):
+            return "stop in order while the disk was in trouble"
         if crash is None:
             self.breaks(
                 f"doubled: {address} was taken at {take.at:.3f}, the reply arrived, and again at {following.at:.3f}"
@@ -196,10 +210,13 @@ class Judge:
             return "crash between delivery and record"
         if self._goes_on(take, address):
             return "crash while other recipients of the same attempt were under way"
-        if any(take.reply_at - 30.0 <= at <= crash.at for at, _ in self.played.troubles):
+        if self._is_troubled(take.reply_at - 30.0, crash.at):
             return "crash while the disk was in trouble"
         self.breaks(f"doubled: {address} was delivered {gap:.3f} s before the crash at {crash.at:.3f}, and again")
         return "none"
+
+    def _is_troubled(self, begin: float, end: float) -> bool:
+        return any(begin <= at <= end for at, _ in self.played.troubles)
 
     def _goes_on(self, take: Take, address: str) -> bool:
         """True if the host had just put off another recipient of the message: then the next host was being asked."""

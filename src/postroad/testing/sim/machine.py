@@ -107,6 +107,8 @@ class Machine:
         self.count = count
         if self.is_off:
             return
+        names = tuple(worker.process.name for worker in self.workers.values())
+        self.book.stops.append(Crash(self.kernel.now, "stop", "in order", names, ""))
         for worker in list(self.workers.values()):
             self.end(worker, silently=False)
         self.end_ledger(silently=False)

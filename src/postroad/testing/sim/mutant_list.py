@@ -34,13 +34,10 @@ MUTANTS: Final = (
     ),
     _one("commit-without-sync", "spool/store.py", '"synchronous=FULL"', '"synchronous=NORMAL"'),
     _one(
-        "goes-on-after-failed-sync",
-        "spool/writer.py",
-        "                entry.is_doubtful = True\n            self._refuse(batch, error)\n"
-        "            self.stop_for(error)\n            return\n",
-        "                entry.is_doubtful = True\n"
-        "            self._refuse(batch, error)\n            try:\n                store.write.rollback()\n"
-        "            except StoreTrouble:\n                pass\n            return\n",
+        "failed-commit-taken-for-done",
+        "spool/store.py",
+        "        with store_step():\n            self.write.commit()\n        if self._wal_pages",
+        "        try:\n            with store_step():\n                self.write.commit()\n        except StoreTrouble:\n            pass\n        if self._wal_pages",
     ),
     _one(
         "refused-is-not-forgotten",
