@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from postroad.config.load import load_text
-from postroad.service.plan import Plan, changed_keys, in_memory, read_memory, restart_keys
+from postroad.service.plan import Plan, changed_keys, in_force, in_memory, read_memory, restart_keys
 from postroad.service.reading import ReadAgain, pack, plan_of, read_again, unpack
 
 TEXT = """
@@ -72,10 +72,21 @@ def test_a_configuration_comes_out_as_it_went_in() -> None:
     ],
 )
 def test_what_a_reload_changes(old: str, new: str, changed: tuple[str, ...], restart: tuple[str, ...]) -> None:
-    found = changed_keys(plan(old), plan(new))
+    found = changed_keys(plan(old).keys, plan(new).keys)
     assert tuple(key for key in changed if not any(one.startswith(key) for one in found)) == ()
     assert all(any(one.startswith(key) for key in changed) for one in found)
-    assert restart_keys(plan(old), plan(new)) == restart
+    assert restart_keys(plan(old).keys, plan(new).keys) == restart
+
+
+def test_what_needs_a_restart_is_not_in_force_after_a_reload() -> None:
+    first = plan(TEXT).keys
+    more = '[[listener]]\naddress = "192.0.2.1:25"\nrole = "mx"\n'
+    other = plan(TEXT.replace("workers = 4", "workers = 2").replace("a.example", "b.example") + more).keys
+    held = in_force(first, other)
+    assert (held["workers"], held["next_hop.a.address"]) == ("4", '"smtp://b.example:587"')
+    assert not any(key.startswith("listener[2]") for key in held), "a listener comes with its socket, or not at all"
+    assert changed_keys(first, held) == ("next_hop.a.address",)
+    assert changed_keys(held, in_force(first, first)) == ("next_hop.a.address",), "only that goes back"
 
 
 def test_memory_is_sealed_and_read_by_whoever_has_it() -> None:

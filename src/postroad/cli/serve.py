@@ -28,11 +28,12 @@ def serve(context: typer.Context, config: ConfigFile = None) -> None:
 
 def sandbox_text(loaded: Loaded) -> str:
     """Return what a person who started without a configuration wants to know."""
-    address = loaded.settings.listener[0].address
+    address, http = loaded.settings.listener[0].address, loaded.settings.http.address
     mail = loaded.settings.data_dir / "mail"
     return f"""\
 No configuration file: this is the sandbox. It takes mail on {address} and delivers all of it
 to Maildirs in {mail}. Nothing leaves this machine.
+Metrics and the API, for reading: http://{http}/metrics
 
 In another terminal, from this directory:
   postroad send --to someone@example.org        send a message and follow it

@@ -41,7 +41,9 @@ class Process(Table):
     """The process itself."""
 
     user: str = setting("", "Who to become once sockets and secrets are open; empty: stay who we are.")
-    group: str = setting("", "Group to be in, whose members may use the control socket; empty: the user's own.")
+    group: str = setting(
+        "", "Group to be in, whose members may use the control socket; empty: the user's own, and nobody more may."
+    )
     file_limit: int = setting(65_536, "Most open files of each process.", unit="files", least=1024, most=1_048_576)
     drain: Duration = setting(30.0, "How long a stop waits for work in hand.", least=0, most=HOUR)
 

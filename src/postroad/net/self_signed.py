@@ -6,7 +6,10 @@ file, so that no crash can part them. Nobody verifies it: it protects against th
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -28,8 +31,21 @@ def ensure_self_signed(directory: str, hostname: str, *, now: float) -> Pair:
     today = datetime.fromtimestamp(now, UTC)
     if not _is_current(path, hostname, today):
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        _write_durably(path, _make(hostname, today))
+        with _alone(directory):
+            if not _is_current(path, hostname, today):  # another process may have made it meanwhile
+                _write_durably(path, _make(hostname, today))
     return Pair((), path, path)
+
+
+@contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """Hold a lock on the directory (flock(2)): all workers want a pair at the same moment, and it is to be the same."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_current(path: str, hostname: str, today: datetime) -> bool:

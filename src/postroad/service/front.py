@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +17,14 @@ from postroad import __version__
 from postroad.config.explain import rows
 from postroad.config.load import Loaded
 from postroad.config.toml import written
+from postroad.core.faces import RecordsTrouble
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId
 from postroad.http.app import make_app
 from postroad.http.control_client import RemoteSteering
 from postroad.http.serve import HttpServer
 from postroad.observe.stories import read_story
+from postroad.outbound.audit import Audit
 from postroad.outbound.fleet import Fleet
 from postroad.outbound.front import FrontHouse, FrontSteering
 from postroad.outbound.relay import ConfigRow, ProcessRow, ReloadResult
@@ -32,6 +34,7 @@ from postroad.service.connected import ledger_client
 from postroad.service.data_dir import FACTS, RUN
 from postroad.service.failures import StartFailed
 from postroad.service.leash import AnyMessage, AskReload, Leash, Processes, Ready, ReloadDone
+from postroad.service.plan import in_force
 from postroad.service.seeing import Seeing
 from postroad.service.system_dice import SystemDice
 
@@ -41,17 +44,35 @@ TOKEN_MAX: Final = 4096
 """Octets of a token."""
 
 
+SIGHUP: Final = "SIGHUP"
+"""Who asks for a reload by the signal."""
+_NONE: Final = ConfigRow(key="", value="", source="")
+
+
+def rows_of(loaded: Loaded) -> dict[str, ConfigRow]:
+    """Return every key of a configuration, in order."""
+    found = (ConfigRow(key=row.key, value=written(row.value), source=row.source) for row in rows(loaded))
+    return {row.key: row for row in found}
+
+
+def _values(found: dict[str, ConfigRow]) -> dict[str, str]:
+    return {key: row.value for key, row in found.items()}
+
+
 class Front:
     """The part of the front process."""
 
     def __init__(self, birth: Birth, leash: Leash) -> None:
         self._birth = birth
         self._leash = leash
-        self._loaded = birth.loaded
+        self._start = rows_of(birth.first)
+        self._in_force = self._force(birth.loaded)
         self._seeing = Seeing(birth.settings, "front")
         self._ledger = ledger_client(birth, self._seeing, -1)
         self._processes: tuple[ProcessRow, ...] = ()
         self._reloads: list[asyncio.Future[ReloadDone]] = []
+        self._house: FrontHouse | None = None
+        self._noting: asyncio.Task[None] | None = None
         self._open = AsyncExitStack()
         self._open.push_async_callback(self._seeing.close)
         self._open.push_async_callback(self._ledger.close)
@@ -60,7 +81,7 @@ class Front:
         birth, seeing, settings = self._birth, self._seeing, self._birth.settings
         self._ledger.start()
         token = self._token(birth.secrets)
-        house = FrontHouse(
+        self._house = house = FrontHouse(
             fleet_for=self._fleet_for,
             records=self._ledger.records,
             stories=self._stories,
@@ -89,7 +110,7 @@ class Front:
 
     def prepare(self, loaded: Loaded, secrets: SecretPaths) -> Callable[[], None]:
         def switch() -> None:
-            self._loaded = loaded
+            self._in_force = self._force(loaded)
             self._seeing.switch(loaded.settings)
 
         return switch
@@ -110,6 +131,8 @@ class Front:
                     for row in message.rows
                 )
             case ReloadDone():
+                if not self._reloads or SIGHUP in message.who.split(", "):
+                    self._noting = asyncio.get_running_loop().create_task(self._note_reload(message))
                 waiting, self._reloads = self._reloads, []
                 for future in waiting:
                     if not future.done():
@@ -123,6 +146,16 @@ class Front:
     async def close(self) -> None:
         await self._open.aclose()
 
+    async def _note_reload(self, done: ReloadDone) -> None:
+        """Write into the audit what nobody asked for by the API."""
+        house = self._house
+        if house is not None:
+            audit = Audit(house.records, house.clock, house.dice, house.outlet)
+            with suppress(ControlRefused, RecordsTrouble):  # it is told as a fact in any case
+                async with audit.noted(SIGHUP, "reload", "") as entry:
+                    changed = ", ".join(done.changed) or "nothing"
+                    entry.result = f"refused: {done.why}" if done.why else f"changed {changed}"
+
     # --- what the API asks of the process ---
 
     def _fleet_for(self, who: str) -> Fleet:
@@ -135,7 +168,13 @@ class Front:
         return read_story(str(self._birth.data_dir / FACTS), wanted, self._seeing.threads, since=since)
 
     def _configuration(self) -> tuple[ConfigRow, ...]:
-        return tuple(ConfigRow(key=row.key, value=written(row.value), source=row.source) for row in rows(self._loaded))
+        return self._in_force
+
+    def _force(self, loaded: Loaded) -> tuple[ConfigRow, ...]:
+        """Return what holds of a configuration: what needs a restart is as it was at the start."""
+        new = rows_of(loaded)
+        held = in_force(_values(self._start), _values(new))
+        return tuple((new if new.get(key, _NONE).value == held[key] else self._start)[key] for key in held)
 
     async def _reload(self, who: str) -> ReloadResult:
         future: asyncio.Future[ReloadDone] = asyncio.get_running_loop().create_future()

@@ -152,6 +152,8 @@ class Drain(Message, frozen=True, kw_only=True, tag="drain"):
 class ReloadDone(Message, frozen=True, kw_only=True, tag="reload-done"):
     """To the front: what became of a reload."""
 
+    who: str = ""
+    """All who asked for it: persons, or ``SIGHUP``."""
     changed: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     why: str = ""

@@ -41,6 +41,7 @@ def main() -> None:
     sock = socket.socket(fileno=FIRST)
     sock.setblocking(True)
     name_process("pr-nursery")
+    os.umask(0o077)  # whatever is made here is for our eyes only
     message, descriptors = receive(sock)
     assert isinstance(message, Begin)
     try:

@@ -55,7 +55,10 @@ class Sockets:
         if plan.http_address:
             http = parse_listen_address(plan.http_address)
             assert isinstance(http, TcpAddress)
-            self._private["http"] = open_listening(http)
+            try:
+                self._private["http"] = open_listening(http)
+            except ListenError as error:
+                raise ListenError(str(error).replace("the listener's address", "[http] address")) from error
         with acting_as(self._identity):
             for slot in range(plan.workers):
                 self._open_private(f"steering:{slot}", data_dir / RUN / f"worker-{slot}.sock", STEERING_BACKLOG)

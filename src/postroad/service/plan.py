@@ -8,6 +8,8 @@ mail; octets handed on in memory (memfd_create(2)) instead of files. Does not ow
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -77,18 +79,43 @@ def read_memory(descriptor: int) -> bytes:
     return b"".join(pieces)
 
 
-def restart_keys(old: Plan, new: Plan) -> tuple[str, ...]:
-    """Return the keys that differ and cannot change while the relay runs."""
-    return tuple(key for key in changed_keys(old, new) if _needs_restart(key))
+Keys = Mapping[str, str]
 
 
-def changed_keys(old: Plan, new: Plan) -> tuple[str, ...]:
+def changed_keys(old: Keys, new: Keys) -> tuple[str, ...]:
     """Return every key whose value differs, in the order of the new configuration."""
-    keys = dict.fromkeys((*new.keys, *old.keys))
-    return tuple(key for key in keys if old.keys.get(key) != new.keys.get(key))
+    return tuple(key for key in dict.fromkeys((*new, *old)) if old.get(key) != new.get(key))
 
 
-def _needs_restart(key: str) -> bool:
-    if key in ("data_dir", "workers", "http.address", "process.user", "process.group", "process.file_limit"):
+def restart_keys(old: Keys, new: Keys) -> tuple[str, ...]:
+    """Return the keys that differ and cannot change while the relay runs. ``old``: as of its start."""
+    return tuple(key for key in changed_keys(old, new) if _needs_restart(key, old, new))
+
+
+def in_force(old: Keys, new: Keys) -> dict[str, str]:
+    """Return what holds after a reload: the new values, but for what needs a restart. ``old``: as of the start."""
+    keys = dict(new)
+    for key in restart_keys(old, new):
+        if key in old:
+            keys[key] = old[key]
+        else:
+            keys.pop(key, None)
+    return keys
+
+
+def _needs_restart(key: str, old: Keys, new: Keys) -> bool:
+    if key in _FIXED or key.startswith("facts."):
         return True
-    return key.startswith("facts.") or (key.startswith("listener[") and key.endswith("].address"))
+    found = _LISTENER.match(key)
+    if found is None:
+        return False
+    address = f"{found[0]}.address"  # another address, or none: it is another listener, with all that it says
+    return old.get(address) != new.get(address)
+
+
+_LISTENER: Final = re.compile(r"listener\[\d+\]")
+_FIXED: Final = {
+    *("data_dir", "workers", "http.address", "http.token_file"),
+    *("process.user", "process.group", "process.file_limit"),
+}
+"""What shapes the processes, or is read once at their start."""

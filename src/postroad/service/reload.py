@@ -17,7 +17,7 @@ import msgspec
 from postroad.core.facts import Reloaded
 from postroad.service.failures import StartFailed
 from postroad.service.leash import Abandon, Prepare, Prepared, ReloadDone, Switch, Switched
-from postroad.service.plan import Plan, changed_keys, in_memory, restart_keys
+from postroad.service.plan import Plan, changed_keys, in_force, in_memory, restart_keys
 from postroad.service.processes import spawn
 from postroad.service.reading import ReadAgain
 from postroad.service.secrets import SecretFiles
@@ -61,6 +61,7 @@ class Reload:
                     done = await self._reload()
                 except StartFailed as failed:
                     done = ReloadDone(why=str(failed))
+                done = msgspec.structs.replace(done, who=who)
                 self._supervisor.notifier.ready("Reloaded" if not done.why else "The reload was refused")
                 self._supervisor.tell(
                     Reloaded(
@@ -95,9 +96,9 @@ class Reload:
             secrets.close()
             raise
         self._switch(plan, configuration, secrets)
-        needs_restart = restart_keys(old, plan)
-        changed = tuple(key for key in changed_keys(supervisor.in_force, plan) if key not in needs_restart)
-        supervisor.in_force = plan
+        needs_restart, now = restart_keys(old.keys, plan.keys), in_force(old.keys, plan.keys)
+        changed = changed_keys(supervisor.in_force, now)
+        supervisor.in_force = now
         return ReloadDone(changed=changed, needs_restart=needs_restart)
 
     # --- reading ---

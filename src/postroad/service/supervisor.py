@@ -73,8 +73,8 @@ class Supervisor:
         self._failed: asyncio.Future[str] = self._loop.create_future()
         self.is_up = False
         self.is_stopping = False
-        self.in_force = plan
-        """The plan as of the last reload; ``plan`` is the one of the start, which shapes the processes."""
+        self.in_force = plan.keys
+        """What holds since the last reload; ``plan`` is the one of the start, which shapes the processes."""
         self.drain_patience = plan.drain
 
     async def run(self) -> int:
@@ -282,6 +282,7 @@ def main() -> int:
                 os.set_inheritable(int(text.removeprefix("fd:")), False)
     adopt_orphans()
     name_process("postroad")
+    os.umask(0o077)
     return asyncio.run(supervise(plan, configuration))
 
 
