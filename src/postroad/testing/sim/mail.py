@@ -24,7 +24,7 @@ def content_of(token: str, attempt: int, size: int) -> bytes:
     ) % (token.encode(), token.encode(), attempt, token.encode(), attempt)
     seed = hashlib.sha256(b"%s.%d" % (token.encode(), attempt)).digest()
     begin = FILLER.find(b"\r\n", int.from_bytes(seed[:2], "big") % 40_000) + 2
-    body = FILLER[begin : max(begin + 2, FILLER.rfind(b"\r\n", begin, begin + max(0, size - len(head))) + 2)]
+    body = FILLER[begin : max(begin, FILLER.rfind(b"\r\n", begin, begin + max(0, size - len(head))) + 2)]
     return head + seed.hex().encode() + b"\r\n" + body
 
 

@@ -240,13 +240,13 @@ def _senders(dice: random.Random, span: float, domains: list[str], letters: int)
 def _spells(dice: random.Random, span: float) -> tuple[Spell, ...]:
     spells = []
     for kind, share, longest in (
-        ("write", 0.12, 10.0),
-        ("sync", 0.2, 10.0),
+        ("write", 0.15, 10.0),
+        ("sync", 0.3, 30.0),
         ("full", 0.12, 60.0),
         ("slow", 0.2, 60.0),
     ):
         if dice.random() < share:
-            seconds, part = dice.random() * longest, dice.choice((0.02, 0.2, 1.0))
+            seconds, part = dice.random() * longest, dice.choice((0.05, 0.2, 0.5, 1.0))
             spells.append(Spell(kind, dice.random() * span, seconds, part))  # type: ignore[arg-type]
     if dice.random() < 0.04:
         spells.append(Spell("hang", dice.random() * span, 10.0 + dice.random() * 800.0))
