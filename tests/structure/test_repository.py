@@ -33,6 +33,7 @@ OPTIONS = re.compile(r"^\s*(?:-i|-f|-e|--(?:index-url|extra-index-url|find-links
 
 MAY_WAIT = {
     "tests/world/waiting.py": "polls the world outside (other programs' files and ports) until a question is answered",
+    "tests/world/steady.py": "sends at a steady rate, which is what it is for",
     "tests/units/ledger_world.py": "for tests on a simulated loop, where it takes no time",
 }
 """The only test files that may sleep: everybody else waits for events, or moves a clock of their own."""

@@ -55,11 +55,18 @@ class Relay:
     """One ``postroad serve`` with its configuration, data and log under ``home``."""
 
     def __init__(
-        self, home: Path, *, config: str = "", port: int = 0, role: str = "mx", env: dict[str, str] | None = None
+        self,
+        home: Path,
+        *,
+        config: str = "",
+        port: int = 0,
+        role: str = "mx",
+        env: dict[str, str] | None = None,
+        data_dir: Path | None = None,
     ) -> None:
         self.home = home
         self.port = port or free_port()
-        self.data_dir = home / "data"
+        self.data_dir = data_dir or home / "data"
         self.config_file = home / "postroad.toml"
         self.log_file = home / "relay.log"
         self.process: subprocess.Popen[bytes] | None = None

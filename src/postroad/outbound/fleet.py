@@ -73,7 +73,8 @@ class Fleet:
 
     async def list_messages(self, selection: Selection, *, after: MessageId | None, limit: int) -> MessagePage:
         size = max(1, min(limit, PAGE_MAX))
-        answers = await self._ask(lambda part: part.list_messages(selection, after=after, limit=size), None)
+        share = -(-size // max(1, len(self._parts)))  # what no part shows is read for nothing: a page may be short
+        answers = await self._ask(lambda part: part.list_messages(selection, after=after, limit=share), None)
         self._need_all(answers)
         return merge_pages(list(answers.given.values()), size)
 

@@ -45,8 +45,8 @@ class DomainQueue:
         self.reports = 0
         self.waiting = 0
         """All of these."""
-        self.levels: dict[int, int] = {}
-        """Rows DUE by priority."""
+        self.levels: dict[int, int] | None = None
+        """Rows DUE by priority; None: all have priority 0, and very many domains have no dict each."""
         self.claimed: set[Key] | None = None
         """Claimed rows in state DUE."""
         self.bound = inf
@@ -169,18 +169,27 @@ class Agenda:
         self.recipients += count
         queue.waiting += count
         if state == _DUE:
+            if priority or queue.levels is not None:
+                self._count_level(queue, priority, count)
             queue.due += count
-            level = queue.levels.get(priority, 0) + count
-            if level:
-                queue.levels[priority] = level
-            else:
-                queue.levels.pop(priority, None)
         elif state == _HELD:
             queue.held += count
             self.held += count
         else:
             queue.reports += count
             self.report_rows += count
+
+    @staticmethod
+    def _count_level(queue: DomainQueue, priority: int, count: int) -> None:
+        if queue.levels is None:
+            queue.levels = {0: queue.due} if queue.due else {}
+        level = queue.levels.get(priority, 0) + count
+        if level:
+            queue.levels[priority] = level
+        else:
+            queue.levels.pop(priority, None)
+        if not queue.levels.keys() - {0}:
+            queue.levels = None
 
     # --- what is due ---
 
@@ -213,7 +222,9 @@ class Agenda:
     def levels(self, domain: str) -> list[int]:
         """Return the priorities in use, most urgent first."""
         queue = self.domains.get(domain)
-        return sorted(queue.levels, reverse=True) if queue else []
+        if queue is None or not queue.due:
+            return []
+        return [0] if queue.levels is None else sorted(queue.levels, reverse=True)
 
     def claimed_keys(self, admits: Callable[[Delivery], bool]) -> list[Key]:
         """Return claimed deliveries that pass, in order."""

@@ -17,7 +17,7 @@ from postroad.core.ids import parse_id
 from postroad.spool.errors import StoreDamaged, StoreTrouble, store_step
 from postroad.spool.rows import body_name
 from postroad.spool.store import Store, StoreOptions, database_files
-from postroad.spool.store_read import LOOKED_AT, Totals
+from postroad.spool.store_read import LOOKED_AT, Counts, Totals
 
 BODIES: str = "bodies"
 
@@ -35,7 +35,7 @@ class Found(msgspec.Struct, frozen=True):
 
     store: Store
     totals: Totals
-    counts: list[tuple[str, int, int, int, float]]
+    counts: Counts
     reports: list[int]
     oldest: tuple[int, float] | None
     damaged_at: str

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from postroad.core import facts
@@ -45,6 +46,7 @@ from postroad.spool.rows import (
     read_delivery,
     read_head,
 )
+from postroad.spool.store_read import ReadStore
 from postroad.spool.transfer import Moving
 
 DROPS_KEPT: Final = 30 * DAY
@@ -204,6 +206,8 @@ class Shard(Moving):
                 await asyncio.sleep(0)  # whoever called watches what is touched meanwhile
             try:
                 if message not in by_id:
+                    if not await self._read(partial(ReadStore.is_stray, message=message)):
+                        continue  # it ended after its deliveries were read, and before it was itself
                     raise RowDamaged("the message of a delivery is missing")
                 head = read_head(by_id[message])
                 checked.append((head, [read_delivery(row, head.envelope) for row in own]))

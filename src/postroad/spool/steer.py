@@ -34,6 +34,10 @@ from postroad.spool.store_write import WriteStore
 
 SLICE: Final = 100
 """Rows read, looked at and changed at a time: 2 to 4 ms of the loop."""
+SLICE_MIN: Final = 10
+CHANGE_SECONDS: Final = 0.015
+"""Seconds that changing a slice should take, its commit included: a put that comes meanwhile waits as long. Slices of
+changes become smaller or larger until they do: where the rows lie far apart, each changes a page of its own."""
 COUNTED: Final = 10_000
 """Rows counted at a time, in the reader's thread: about 5 ms, of which the loop notices nothing."""
 REST_MAX: Final = 0.05
@@ -61,6 +65,12 @@ def _scan(after: Place, before: int, wanted: Filter, limit: int, by_domain: bool
 
 def _text(octets: str) -> str:
     return bytes.fromhex(octets).decode("utf-8", "replace")
+
+
+def _next_size(size: int, seconds: float) -> int:
+    """Return how many rows to change next, where changing ``size`` took so long."""
+    fitting = int(size * CHANGE_SECONDS / max(seconds, 0.001))
+    return max(SLICE_MIN, min(SLICE, fitting, 2 * size))
 
 
 class Steer(Counting):
@@ -237,12 +247,12 @@ class Steer(Counting):
             return await self._count_meant(search)
         recipients = messages = in_flight = 0
         at: Place | None = (0, -1)
-        last_message = 0
+        last_message, size = 0, SLICE
         while at is not None:
             began = self._time()
             watch = self.agenda.watch()
             try:
-                read: Scanned | None = await self._read(_scan(at, _END, search.filter, SLICE, self._by_domain(search)))
+                read: Scanned | None = await self._read(_scan(at, _END, search.filter, size, self._by_domain(search)))
                 if read is None:
                     break
                 rows, heads, at = read
@@ -255,7 +265,9 @@ class Steer(Counting):
                 free = [pair for pair in meant if self.agenda.may_give(pair[1], watch)]
                 in_flight += len(meant) - len(free)
                 if free and not dry_run:
+                    asked = self._time()
                     free = await self._apply_slice(free, apply, new, due_at, watch)
+                    size = _next_size(size, self._time() - asked)
             finally:
                 self.agenda.unwatch(watch)
             recipients += len(free)
@@ -306,7 +318,8 @@ class Steer(Counting):
                     apply(store, head, delivery)
                     changed.append((head, delivery))
                     agenda.changing.add((delivery.message, delivery.number))
-            store.end_messages(batch, {head.id: None for head, _ in changed})
+            if new is None or new is DeliveryState.REPORT_FAILED:  # else no delivery ends
+                store.end_messages(batch, {head.id: None for head, _ in changed})
 
         try:
             await self.writer.work(work)

@@ -13,7 +13,7 @@ row of the right shape, and rows.py finds out that it is damaged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import apsw
@@ -29,6 +29,8 @@ _TIME_MAX: Final = 1e11
 LAST_ID: Final = 2**63 - 1
 LOOKED_AT: Final = 4_000
 """Rows that one scan looks at, about 5 ms: while it reads, the WAL cannot be started anew."""
+COUNTED: Final = 5_000
+"""Rows of counts in one page."""
 
 Place = tuple[int, int]
 """(message id, number)."""
@@ -115,12 +117,18 @@ SELECT json_group_array(json_array({_WAITING})) FROM (
     FROM json_each(?)) CROSS JOIN delivery NOT INDEXED ON message_id = first AND domain = name
   LIMIT ?)
 """
+_IS_STRAY: Final = """
+SELECT EXISTS (SELECT 1 FROM delivery WHERE message_id = ?1) AND NOT EXISTS (SELECT 1 FROM message WHERE id = ?1)
+"""
 _OF_MESSAGE: Final = f"""
 SELECT json_group_array(json_array({_WAITING})) FROM (SELECT * FROM delivery WHERE message_id = ? ORDER BY number)
 """
-_COUNTS: Final = """
-SELECT CAST(domain AS BLOB), state, priority, count(*), min(due_at) FROM delivery INDEXED BY delivery_queue
-GROUP BY domain, state, priority
+_COUNTS: Final = f"""
+SELECT json_group_array(json_array(
+  {_octets("domain")}, {_number("state")}, {_number("priority")}, rows, {_time("earliest")})) FROM (
+  SELECT domain, state, priority, count(*) AS rows, min(due_at) AS earliest FROM delivery INDEXED BY delivery_queue
+  WHERE (domain, state, priority) > (CAST(?1 AS TEXT), ?2, ?3)
+  GROUP BY domain, state, priority ORDER BY domain, state, priority LIMIT ?4)
 """
 _REPORTS: Final = """
 SELECT json_group_array(DISTINCT message_id) FROM (
@@ -143,6 +151,9 @@ _decode_waiting: Final = msgspec.json.Decoder(list[WaitingRow]).decode
 DropColumns = tuple[int, str, str, str, float]
 """number, then recipient, rule and reply in hexadecimal, at."""
 _decode_drops: Final = msgspec.json.Decoder(list[DropColumns]).decode
+CountRow = tuple[str, int, int, int, float]
+"""domain, state, priority, how many, when the first of them is due."""
+_decode_counts: Final = msgspec.json.Decoder(list[CountRow]).decode
 _decode_ids: Final = msgspec.json.Decoder(list[int]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -157,6 +168,18 @@ class Totals(msgspec.Struct, frozen=True):
     messages: int
     octets: int
     last_id: int
+
+
+class Counts:
+    """Rows of counts, of many domains perhaps: they stay the text that SQLite made of them until they are used."""
+
+    def __init__(self, pages: Sequence[str]) -> None:
+        self._pages = pages
+
+    def __iter__(self) -> Iterator[CountRow]:
+        for page in self._pages:
+            for domain, state, priority, count, due_at in _decode_counts(page):
+                yield bytes.fromhex(domain).decode("utf-8", "replace"), state, priority, count, due_at
 
 
 class ReadStore:
@@ -198,6 +221,11 @@ class ReadStore:
         with store_step():
             rows = _decode_waiting(_json(self._value(_OF_MESSAGE, (message,))))
             return rows, _decode_heads(_json(self._value(_HEADS, (_text([message]),))))
+
+    def is_stray(self, message: int) -> bool:
+        """True if there are deliveries whose message is missing: asked in one statement, hence of one moment."""
+        with store_step():
+            return bool(self._value(_IS_STRAY, (message,)))
 
     def heads(self, message: int) -> list[HeadRow]:
         """Return the message's row alone: for a salvage, where the deliveries may be what cannot be read."""
@@ -286,13 +314,14 @@ class ReadStore:
 
     # --- counts, at start ---
 
-    def counts(self) -> list[tuple[str, int, int, int, float]]:
-        """Return (domain, state, priority, count, earliest due): one scan of an index."""
+    def counts(self) -> Counts:
+        """Count what waits, by domain, state and priority: one scan of an index, in pages."""
+        pages, last = list[str](), (b"", -1, -100)
         with store_step():
-            return [
-                (bytes(domain).decode("utf-8", "replace"), int(state), int(priority), int(count), float(due_at))
-                for domain, state, priority, count, due_at in self._execute(_COUNTS)
-            ]
+            while rows := _decode_counts(page := _json(self._value(_COUNTS, (*last, COUNTED)))):
+                pages.append(page)
+                last = (bytes.fromhex(rows[-1][0]), *rows[-1][1:3])
+        return Counts(pages)
 
     def totals(self) -> Totals:
         with store_step():
