@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from postroad.config.load import load_text
-from postroad.service.plan import Plan, changed_keys, in_force, in_memory, read_memory, restart_keys
+from postroad.service.failures import StartFailed
+from postroad.service.plan import Plan, changed_keys, check_descriptors, in_force, in_memory, read_memory, restart_keys
 from postroad.service.reading import ReadAgain, pack, plan_of, read_again, unpack
 
 TEXT = """
@@ -47,7 +48,7 @@ def test_a_plan_holds_what_shapes_the_processes() -> None:
     assert (made.workers, made.data_dir, made.user, made.drain) == (4, "/srv/postroad", "postroad", 10.0)
     assert made.listeners == ("0.0.0.0:25", "unix:/run/postroad.sock")
     assert made.http_address == "192.0.2.1:8025"
-    assert made.secrets == ("/etc/tls/both.pem", "/etc/postroad/token"), "each once"
+    assert made.secrets == {"worker": ("/etc/tls/both.pem",), "front": ("/etc/postroad/token",)}, "each once"
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=Plan) == made
 
 
@@ -102,6 +103,13 @@ def test_memory_is_sealed_and_read_by_whoever_has_it() -> None:
         os.close(descriptor)
 
 
+def test_more_than_can_be_handed_to_a_process_is_said() -> None:
+    pairs = "".join(f'[[tls.certificate]]\ncertificate = "/c{n}"\nprivate_key = "/k{n}"\n' for n in range(130))
+    with pytest.raises(StartFailed, match="260 files of certificates and keys; 240 in all"):
+        check_descriptors(plan(f"[tls]\n{pairs}"))
+    check_descriptors(plan(TEXT))
+
+
 def test_reading_again_gives_a_plan_or_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "postroad.toml"
     file.write_text('hostname = "r.example"\n')
@@ -111,4 +119,6 @@ def test_reading_again_gives_a_plan_or_what_is_wrong(tmp_path: Path) -> None:
     assert unpack(good.loaded).settings.hostname == "r.example"
     file.write_text('hostname = "r.example"\nhostnam = "x"\n')
     bad = read_again(str(file))
+    file.write_text("")
+    assert read_again(str(file)) == ReadAgain(None, b"", f"{file} is empty. Nothing was changed."), "not all defaults"
     assert bad == ReadAgain(None, b"", f"{file}:2: hostnam: There is no such key. Did you mean hostname?")

@@ -159,9 +159,10 @@ def test_users_that_are_none() -> None:
 def test_secrets_are_handed_on_in_memory_and_again_when_they_change(tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     key.write_text("first")
-    secrets = SecretFiles([str(key)], is_needed=True)
+    secrets = SecretFiles({"worker": [str(key)], "front": []}, is_needed=True)
     secrets.read()
     assert read_memory(secrets.held[str(key)]) == b"first"
+    assert (list(secrets.of("worker")), secrets.of("front"), secrets.of("ledger")) == ([str(key)], {}, {})
     assert secrets.read_changed() == {}
     (tmp_path / "new").write_text("second")
     (tmp_path / "new").rename(key)
@@ -171,19 +172,19 @@ def test_secrets_are_handed_on_in_memory_and_again_when_they_change(tmp_path: Pa
     assert secrets.read_changed() == {}, "what cannot be read stays as it was"
     assert read_memory(secrets.held[str(key)]) == b"second"
     with pytest.raises(StartFailed, match="cannot be read: no such file"):
-        secrets.with_paths([str(key)])
+        secrets.with_paths({"worker": [str(key)]})
     secrets.close()
 
 
 def test_a_secret_must_be_a_file_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    secrets = SecretFiles([str(tmp_path / "pipe")], is_needed=True)
+    secrets = SecretFiles({"worker": [str(tmp_path / "pipe")]}, is_needed=True)
     with pytest.raises(StartFailed, match="is not a file"):
         secrets.read()
 
 
 def test_nothing_is_read_where_nothing_is_given_up(tmp_path: Path) -> None:
-    secrets = SecretFiles([str(tmp_path / "not-there")], is_needed=False)
+    secrets = SecretFiles({"worker": [str(tmp_path / "not-there")]}, is_needed=False)
     secrets.read()
     assert secrets.held == {}
 

@@ -101,12 +101,14 @@ class Relay:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def start(self, *, wait: bool = True, prefix: tuple[str, ...] = ()) -> Relay:
+    def start(
+        self, *, wait: bool = True, prefix: tuple[str, ...] = (), program: tuple[str, ...] = ("-m", "postroad")
+    ) -> Relay:
         """Start it; with ``wait`` return when it accepts connections."""
         self._starts = self.log.count("kind=started")
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "postroad", "serve", "--config", str(self.config_file)],
+                [*prefix, sys.executable, *program, "serve", "--config", str(self.config_file)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -202,3 +202,26 @@ def test_a_disk_that_never_answers_does_not_hold_what_is_left_of_a_relay(tmp_pat
 
 def status_of(pid: int) -> str:
     return Path(f"/proc/{pid}/status").read_text()
+
+
+def test_nothing_is_imported_from_where_the_relay_was_started(tmp_path: Path) -> None:
+    """Somebody else may write there: no process, and no reader of a reload, must run what he puts in its way."""
+    (tmp_path / "here").mkdir()
+    for name in ("msgspec", "uvloop", "fcntl", "asyncio", "typing_extensions"):
+        (tmp_path / "here" / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} ')\n")
+    relay = Relay(tmp_path / "relay", config='[[route]]\nto = "*"\nvia = "discard:"\n')
+    program = f"import runpy, sys, os; sys.path[0] = ''; del sys.path[0]; os.chdir({str(tmp_path / 'here')!r}); "
+    program += "sys.argv[0] = 'postroad'; runpy.run_module('postroad', run_name='__main__', alter_sys=True)"
+    relay.start(wait=False, program=("-c", program))
+    try:
+        wait_until(lambda: "kind=started" in relay.log, "the start")
+        os.kill(relay.pid, signal.SIGHUP)
+        wait_until(lambda: "kind=reloaded" in relay.log, "the reload")
+        nursery = relay.pids("nursery")[0]
+        os.kill(nursery, signal.SIGKILL)
+        wait_until(lambda: relay.pids("nursery").get(0, nursery) != nursery, "another nursery")
+        assert relay.stop() == 0
+    finally:
+        if relay.process is not None and relay.process.poll() is None:
+            relay.kill()
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()

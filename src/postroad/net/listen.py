@@ -129,7 +129,7 @@ class Listening:
         if not self._paused and self._server is not None:
             if len(self._tasks) >= self.connections_max:
                 self._pause(f"{len(self._tasks)} connections are open")
-            elif stream.fileno() >= _files_max() - FILES_SPARE:
+            elif stream.fileno() >= _files_max() - _files_spare():
                 self._pause(f"file descriptors are used up ({_files_max()}, see [process] file_limit)")
 
     async def _run(self, stream: SocketStream) -> None:
@@ -192,10 +192,14 @@ def _files_max() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def _files_spare() -> int:
+    return min(FILES_SPARE, _files_max() // 8)
+
+
 def _files_free(sock: socket.socket) -> bool:
     """True if there are descriptors again, with as many to spare as would begin a pause."""
     with sock.dup() as lowest:  # the kernel gives the lowest that is free
-        return lowest.fileno() < _files_max() - 2 * FILES_SPARE
+        return lowest.fileno() < _files_max() - 2 * _files_spare()
 
 
 def _listens(sock: socket.socket) -> bool:

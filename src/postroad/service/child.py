@@ -107,6 +107,11 @@ class SecretPaths:
         joined._before = dict(self._descriptors)
         return joined
 
+    def forget(self) -> None:
+        """Close what was to take the place of others, and does not."""
+        kept = set(self._before.values())
+        close_all([new for new in self._descriptors.values() if new not in kept])
+
     def settle(self) -> None:
         """Have others under the numbers that their like had before: whoever reads by those sees what is new."""
         for path, old in self._before.items():
@@ -256,7 +261,8 @@ class _Life:
             case Switch():
                 self._switch(message.number)
             case Abandon():
-                self._prepared.pop(message.number, None)
+                if (prepared := self._prepared.pop(message.number, None)) is not None:
+                    prepared[1].forget()
             case Secrets():
                 self._secrets.exchange(dict(zip(message.secrets, descriptors, strict=True)))
             case _:

@@ -51,6 +51,7 @@ class Child:
         """Loop time at which it is started again; None: it runs, or is not wanted."""
         self._pid_descriptor = -1
         self._wait = 0.0
+        self._has_died = False
 
     @property
     def name(self) -> str:
@@ -86,7 +87,8 @@ class Child:
             self._pid_descriptor = -1
         lived = now - self.forked
         self._wait = 0.0 if lived > WELL_AFTER else min(max(self._wait * 2.0, RESTART_FIRST), RESTART_LONGEST)
-        first = self.restarts == 0 or lived > WELL_AFTER
+        first = not self._has_died or lived > WELL_AFTER
+        self._has_died = True
         self.again_at = now if first else now + self._wait
         self.forked = now
         self.leash, self.is_ready = None, False

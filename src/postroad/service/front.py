@@ -33,7 +33,7 @@ from postroad.service.child import Birth, SecretPaths
 from postroad.service.connected import ledger_client
 from postroad.service.data_dir import FACTS, RUN
 from postroad.service.failures import StartFailed
-from postroad.service.leash import AnyMessage, AskReload, Leash, Processes, Ready, ReloadDone
+from postroad.service.leash import WHO_MAX, AnyMessage, AskReload, Leash, Processes, Ready, ReloadDone
 from postroad.service.plan import in_force
 from postroad.service.seeing import Seeing
 from postroad.service.system_dice import SystemDice
@@ -70,7 +70,8 @@ class Front:
         self._seeing = Seeing(birth.settings, "front")
         self._ledger = ledger_client(birth, self._seeing, -1)
         self._processes: tuple[ProcessRow, ...] = ()
-        self._reloads: list[asyncio.Future[ReloadDone]] = []
+        self._reloads: dict[int, asyncio.Future[ReloadDone]] = {}
+        self._requests = 0
         self._house: FrontHouse | None = None
         self._noting: asyncio.Task[None] | None = None
         self._open = AsyncExitStack()
@@ -131,11 +132,11 @@ class Front:
                     for row in message.rows
                 )
             case ReloadDone():
-                if not self._reloads or SIGHUP in message.who.split(", "):
+                if SIGHUP in message.who.split(", "):
                     self._noting = asyncio.get_running_loop().create_task(self._note_reload(message))
-                waiting, self._reloads = self._reloads, []
-                for future in waiting:
-                    if not future.done():
+                for request in message.requests:
+                    future = self._reloads.pop(request, None)
+                    if future is not None and not future.done():
                         future.set_result(message)
             case _:
                 pass
@@ -178,14 +179,18 @@ class Front:
 
     async def _reload(self, who: str) -> ReloadResult:
         future: asyncio.Future[ReloadDone] = asyncio.get_running_loop().create_future()
-        self._reloads.append(future)
-        self._leash.send(AskReload(who=who))
+        self._requests += 1
+        request = self._requests
+        self._reloads[request] = future
+        self._leash.send(AskReload(who=who[:WHO_MAX], request=request))
         try:
             async with asyncio.timeout(RELOAD_TIMEOUT):
                 done = await future
         except TimeoutError:
             text = "The supervisor has not said what became of the reload. Look at the log, or try again."
             raise ControlRefused(text) from None
+        finally:
+            self._reloads.pop(request, None)
         if done.why:
             raise ControlRefused(done.why)
         return ReloadResult(changed=done.changed, needs_restart=done.needs_restart)

@@ -38,6 +38,10 @@ from postroad.service.processes import spawn
 if TYPE_CHECKING:
     from postroad.service.supervisor import Supervisor
 
+LATE: Final = 2.0
+"""Seconds between two looks above which it was the supervisor that stood still."""
+FORK_MAX: Final = 20.0
+"""Seconds that the nursery may take to fork; then it is taken for hung, and killed."""
 REAP_PATIENCE: Final = 1.0
 """Seconds to hear how a process ended; after that it is told without."""
 NURSERY: Final = "postroad.service.nursery"
@@ -62,6 +66,7 @@ class Kennel:
         self._nursery_again_at: float | None = None
         self._nursery_wait = 0.0
         self._nursery_at = 0.0
+        self._looked_at = 0.0
         self._nursery_starts = 0
         self._lock = -1
         self._identity: Identity | None = None
@@ -175,7 +180,7 @@ class Kennel:
         child.begun(leash, now, supervisor.clock.now())
         child.generation = self.generation
         sockets = list(supervisor.sockets.of(child.role, child.slot))
-        secrets = supervisor.secrets.held
+        secrets = supervisor.secrets.of(child.role)
         message = Fork(
             role=child.role,
             slot=child.slot,
@@ -235,9 +240,20 @@ class Kennel:
             self._reaped[pid] = why
             if pid in self._untold:
                 self._tell_end(self._untold[pid], pid)
+            for child in self.children.values():
+                if child.pid == pid and child.leash is not None:  # somebody else may hold its end of the leash
+                    child.leash.close()
+                    self._on_end(child, why)
 
     def look_after(self, now: float) -> None:
         """Kill what hangs, start again what died."""
+        late = now - self._looked_at - LATE
+        if late > 0 and self._looked_at:  # all of us stood still, not they alone: a pause, a snapshot of the machine
+            for child in self.children.values():
+                child.heard += late
+        self._looked_at = now
+        if any(child.is_there and not child.pid and now - child.heard > FORK_MAX for child in self.children.values()):
+            self._kill_nursery()
         for child in self.children.values():
             if child.is_silent(now):
                 child.why[child.pid] = "it had not been heard of for 30 s, and was killed"
@@ -264,11 +280,11 @@ class Kennel:
                 child.leash.send(message)
 
     def hand_secrets(self, changed: dict[str, int]) -> None:
-        """Give every process the files that have changed."""
-        message = Secrets(secrets=tuple(changed))
+        """Give every process those of its files that have changed."""
         for child in self.children.values():
-            if child.leash is not None:
-                child.leash.send(message, list(changed.values()))
+            mine = {path: changed[path] for path in self._supervisor.secrets.of(child.role) if path in changed}
+            if mine and child.leash is not None:
+                child.leash.send(Secrets(secrets=tuple(mine)), list(mine.values()))
 
     def is_serving(self, role: str) -> bool:
         return any(child.is_ready for child in self.of_role(role))
@@ -289,7 +305,11 @@ class Kennel:
         """End everything at once."""
         for child in self.children.values():
             child.kill()
-        if self._nursery_pid:
+        self._kill_nursery()
+
+    def _kill_nursery(self) -> None:
+        """End the nursery at once. It is our own child: nobody else can have its number before we bury it."""
+        if self._nursery is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._nursery_pid, signal.SIGKILL)
 

@@ -4,7 +4,7 @@ Owns: what the command line's process hands to the supervisor that takes its pla
 service manager keeps what it started). Does not own: the supervisor (supervisor.py), reading (config).
 
 The supervisor is a fresh interpreter, because it is to be small: this process has imported what reading a configuration
-and a command line takes.
+and a command line takes. -P: nothing is imported from the directory where we were started, which others may write.
 """
 
 from __future__ import annotations
@@ -32,4 +32,4 @@ def serve(loaded: Loaded) -> NoReturn:
         os.set_inheritable(descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "postroad.service.supervisor", *map(str, handed)])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "postroad.service.supervisor", *map(str, handed)])  # noqa: S606

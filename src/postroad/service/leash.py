@@ -28,6 +28,12 @@ WAITING_MAX: Final = 1_000
 """Messages that wait for a process that does not read."""
 BEAT_EVERY: Final = 1.0
 """Seconds between two heartbeats."""
+READ_MAX: Final = 50
+"""Messages taken at once."""
+WHO_MAX: Final = 200
+WHY_MAX: Final = 4_000
+KEYS_MAX: Final = 100
+"""Characters of a name and of a reason, keys in an answer: all of it fits into a message."""
 ROLES: Final = ("worker", "ledger", "front")
 
 
@@ -113,9 +119,10 @@ class Switched(Message, frozen=True, kw_only=True, tag="switched"):
 
 
 class AskReload(Message, frozen=True, kw_only=True, tag="ask-reload"):
-    """The front: a person wants the configuration read again."""
+    """The front: a person wants the configuration read again. The answer names the same ``request``."""
 
     who: str
+    request: int
 
 
 # --- supervisor to child ---
@@ -154,6 +161,8 @@ class ReloadDone(Message, frozen=True, kw_only=True, tag="reload-done"):
 
     who: str = ""
     """All who asked for it: persons, or ``SIGHUP``."""
+    requests: tuple[int, ...] = ()
+    """Of those who asked by the front."""
     changed: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
     why: str = ""
@@ -320,7 +329,9 @@ class Leash:
             self._loop.remove_writer(self._sock.fileno())
 
     def _read(self) -> None:
-        while self._is_open:
+        for _ in range(READ_MAX):  # then others have their turn
+            if not self._is_open:
+                return
             try:
                 message, descriptors = receive(self._sock)
             except (BlockingIOError, InterruptedError):

@@ -139,7 +139,11 @@ class Nursery:
             send(self._sock, Ended(pid=pid, why=shown_status(status)))
 
     def _fork(self, message: Fork, descriptors: list[int]) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no memory, no process left: its leash ends here, and it is asked for again
+            sys.stderr.write(f"{message.role} {message.slot} cannot be forked: {error.strerror}\n")
+            return
         if pid:
             send(self._sock, Forked(role=message.role, slot=message.slot, pid=pid))
             return

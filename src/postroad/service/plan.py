@@ -14,10 +14,14 @@ from typing import Final
 
 import msgspec
 
+from postroad.service.failures import StartFailed
+
 SEALS: Final = 0x0001 | 0x0002 | 0x0004 | 0x0008
 """F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE of fcntl(2)."""
 _ADD_SEALS: Final = 1033
 """F_ADD_SEALS."""
+HANDED_MAX: Final = 240
+"""Descriptors of listeners and secrets in one message, with some to spare (SCM_MAX_FD is 253)."""
 _MEMORY_MAX: Final = 64 * 1024 * 1024
 
 
@@ -40,10 +44,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     log_format: str
     log_level: str
     version: str
-    secrets: tuple[str, ...]
-    """Files that may be readable by root alone: certificates, keys, passwords, tokens."""
+    secrets: dict[str, tuple[str, ...]]
+    """Files that may be readable by root alone, by the role that needs them: certificates and keys, tokens."""
     keys: dict[str, str]
     """Every key of the configuration and its value as text, secrets' *paths* included: what a reload compares."""
+
+
+def check_descriptors(plan: Plan) -> None:
+    """See that what a process gets fits into one message of the kernel's.
+
+    Raises:
+        StartFailed: there are more listeners and files of certificates than that.
+    """
+    for paths in plan.secrets.values():
+        if len(plan.listeners) + len(paths) > HANDED_MAX:
+            text = f"There are {len(plan.listeners)} listeners and {len(paths)} files of certificates and keys; "
+            raise StartFailed(f"{text}{HANDED_MAX} in all can be handed to a process. Join some, or run two relays.")
 
 
 def in_memory(name: str, octets: bytes) -> int:
@@ -115,7 +131,7 @@ def _needs_restart(key: str, old: Keys, new: Keys) -> bool:
 
 _LISTENER: Final = re.compile(r"listener\[\d+\]")
 _FIXED: Final = {
-    *("data_dir", "workers", "http.address", "http.token_file"),
+    *("data_dir", "workers", "http.address", "http.token_file", "spool.min_free"),
     *("process.user", "process.group", "process.file_limit"),
 }
 """What shapes the processes, or is read once at their start."""

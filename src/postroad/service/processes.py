@@ -28,7 +28,7 @@ def spawn(module: str, descriptors: Sequence[int], arguments: Sequence[str] = ()
     actions += [(os.POSIX_SPAWN_CLOSE, high + place, 0)[:2] for place in range(len(descriptors))]  # type: ignore[misc]
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-m", module, *arguments],
+        [sys.executable, "-P", "-m", module, *arguments],  # -P: nothing from the working directory
         os.environ,
         file_actions=actions,
         setsigmask=(),

@@ -51,16 +51,15 @@ def plan_of(loaded: Loaded) -> Plan:
         log_format=settings.log.format,
         log_level=settings.log.level,
         version=__version__,
-        secrets=tuple(dict.fromkeys(_secrets(settings))),
+        secrets=_secrets(settings),
         keys={row.key: written(row.value) for row in rows(loaded)},
     )
 
 
-def _secrets(settings: Settings) -> list[str]:
-    paths = [str(path) for one in settings.tls.certificate for path in (one.certificate, one.private_key)]
-    if settings.http.token_file is not None:
-        paths.append(str(settings.http.token_file))
-    return paths
+def _secrets(settings: Settings) -> dict[str, tuple[str, ...]]:
+    pairs = [str(path) for one in settings.tls.certificate for path in (one.certificate, one.private_key)]
+    token = () if settings.http.token_file is None else (str(settings.http.token_file),)
+    return {"worker": tuple(dict.fromkeys(pairs)), "front": token}
 
 
 def pack(loaded: Loaded) -> bytes:
@@ -83,8 +82,10 @@ def read_again(config_file: str) -> ReadAgain:
     from postroad.config.errors import SettingsError
 
     try:
+        if config_file and not os.path.getsize(config_file):  # caught while it is being written: not all defaults
+            return ReadAgain(None, b"", f"{config_file} is empty. Nothing was changed.")
         loaded = load_configuration(Path(config_file) if config_file else None)
-    except SettingsError as error:
+    except (SettingsError, OSError) as error:
         return ReadAgain(None, b"", str(error))
     return ReadAgain(plan_of(loaded), pack(loaded))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from postroad.net.errors import why_os
@@ -20,11 +20,15 @@ SECRET_MAX: Final = 1 << 20
 
 
 class SecretFiles:
-    """The secrets that are handed on. ``held``: path -> descriptor of what it held when last read."""
+    """The secrets that are handed on, each to the role that needs it and to no other.
 
-    def __init__(self, paths: Iterable[str], *, is_needed: bool) -> None:
+    ``held``: path -> descriptor of what it held when last read.
+    """
+
+    def __init__(self, by_role: Mapping[str, Sequence[str]], *, is_needed: bool) -> None:
         self._is_needed = is_needed
-        self._paths = tuple(paths) if is_needed else ()
+        self._by_role = dict(by_role) if is_needed else {}
+        self._paths = tuple(dict.fromkeys(path for paths in self._by_role.values() for path in paths))
         self._seen: dict[str, tuple[int, int, int]] = {}
         self.held: dict[str, int] = {}
 
@@ -40,9 +44,13 @@ class SecretFiles:
             except OSError as error:
                 raise StartFailed(f"{path} cannot be read: {why_os(error)}.") from error
 
-    def with_paths(self, paths: Iterable[str]) -> SecretFiles:
+    def of(self, role: str) -> dict[str, int]:
+        """Return what a role gets: path -> descriptor."""
+        return {path: self.held[path] for path in self._by_role.get(role, ()) if path in self.held}
+
+    def with_paths(self, by_role: Mapping[str, Sequence[str]]) -> SecretFiles:
         """Return another set of secrets, read anew, for a reload. Raises StartFailed."""
-        other = SecretFiles(paths, is_needed=self._is_needed)
+        other = SecretFiles(by_role, is_needed=self._is_needed)
         try:
             other.read()
         except StartFailed:

@@ -26,6 +26,7 @@ from postroad.service.data_dir import lock_data_dir, make_data_dir, unusable
 from postroad.service.failures import StartFailed
 from postroad.service.kennel import Kennel
 from postroad.service.leash import (
+    WHO_MAX,
     AnyMessage,
     AskReload,
     Drain,
@@ -38,7 +39,7 @@ from postroad.service.leash import (
 )
 from postroad.service.notify import Notifier
 from postroad.service.open_sockets import Sockets
-from postroad.service.plan import Plan, read_memory
+from postroad.service.plan import Plan, check_descriptors, read_memory
 from postroad.service.privileges import identity_of, name_process, set_file_limit
 from postroad.service.processes import adopt_orphans, reap, reap_all, shown_status
 from postroad.service.reload import Reload
@@ -50,6 +51,8 @@ LOOK_EVERY: Final = 0.5
 """Seconds between two looks at heartbeats and at what is to be started again."""
 END_PATIENCE: Final = 5.0
 """Seconds beside [process] drain that processes may take to end."""
+OTHERS_PATIENCE: Final = 1.0
+"""Seconds for what ledger and front have in hand."""
 SECRETS_EVERY: Final = 5.0
 """Seconds between two looks whether certificates and keys have changed."""
 
@@ -76,6 +79,7 @@ class Supervisor:
         self.in_force = plan.keys
         """What holds since the last reload; ``plan`` is the one of the start, which shapes the processes."""
         self.drain_patience = plan.drain
+        self._files = 0
 
     async def run(self) -> int:
         """Start, run until a signal, stop."""
@@ -100,13 +104,14 @@ class Supervisor:
         make_data_dir(data_dir, self._identity, for_group=bool(plan.group))
         lock = lock_data_dir(data_dir, self._identity)
         try:
+            check_descriptors(plan)
             self.secrets.read()
             self.sockets.open()
         except ListenError as error:
             raise StartFailed(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
         except OSError as error:
             raise StartFailed(unusable(error, data_dir)) from error
-        set_file_limit(plan.file_limit)
+        self._files = set_file_limit(plan.file_limit)
         self.kennel.start_nursery(lock, self._identity)
         children = self.kennel.places(plan.workers)
         for child in children:
@@ -119,8 +124,12 @@ class Supervisor:
         if self._identity is None and os.geteuid() == 0:
             why = "everything runs as root; name a user of its own in [process] user"
             self.tell(Trouble(at=self.clock.now(), what="privileges", why=why))
+        if self._files < plan.file_limit:
+            why = f"each process may open {self._files} files, [process] file_limit is {plan.file_limit}"
+            self.tell(Trouble(at=self.clock.now(), what="files", why=why))
         self.notifier.ready(f"Taking mail on {', '.join(self.sockets.names)}"[:200])
         self.publish()
+        self.reload.resume()
 
     async def _changed_or_over(self) -> None:
         """Return when a process has said something; raises StartFailed if the start is over."""
@@ -178,8 +187,8 @@ class Supervisor:
                 self._on_failed(child, message.text)
             case Prepared() | Switched():
                 self.reload.on_answer(child, message)
-            case AskReload():
-                self.reload.begin(message.who)
+            case AskReload() if child.role == "front":
+                self.reload.begin(message.who[:WHO_MAX], message.request)
             case _:
                 pass
 
@@ -239,6 +248,7 @@ class Supervisor:
 
     def _on_child(self) -> None:
         for pid, status in reap():
+            self.reload.on_reaped(pid)
             self.kennel.on_reaped(pid, shown_status(status))
 
     async def _end(self, why: str) -> None:
@@ -251,8 +261,9 @@ class Supervisor:
         """End workers, then what they need, then the nursery; kill what does not end."""
         self.is_stopping = True
         for role in ("worker", "front", "ledger"):
-            self.kennel.send(role, Drain(patience=patience, why=why))
-            await self.kennel.wait_gone(role, patience + END_PATIENCE)
+            mine = patience if role == "worker" else OTHERS_PATIENCE
+            self.kennel.send(role, Drain(patience=mine, why=why))
+            await self.kennel.wait_gone(role, mine + END_PATIENCE)
         self.kennel.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(END_PATIENCE):
