@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from postroad.testing.sim.book import Book, Crash, Sent, Take
+from postroad.testing.sim.book import Book, Crash, Refusal, Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
 from postroad.testing.sim.judge import Judge
 from postroad.testing.sim.network import Weather
@@ -112,11 +112,18 @@ def test_a_report_needs_a_cause():
     played = case()
     report(played)
     assert laws(played) == ["report without cause"]
-    played.book.refuse(BOB, 550, "rcpt", "mx0")
-    played.book.refusals[BOB] = [
-        one.__class__(1_003.0, 550, "rcpt", "mx0", [1_003.1]) for one in played.book.refusals[BOB]
-    ]
+    played.book.refusals[BOB] = [Refusal(1_003.0, 550, "rcpt", "mx0", [1_003.1])]
     assert laws(played) == []
+
+
+def test_the_same_is_not_told_by_two_reports():
+    played = case()
+    played.book.refusals[BOB] = [Refusal(1_003.0, 550, "rcpt", "mx0", [1_003.1])]
+    report(played)
+    report(played)
+    assert laws(played) == []
+    played.book.takes[-1].name = "<another@relay>"
+    assert laws(played) == ["told twice"]
 
 
 def test_a_report_of_success_needs_a_delivery():

@@ -50,6 +50,8 @@ class Take(msgspec.Struct):
     hash: bytes
     report: tuple[tuple[str, str], ...]
     worker: str
+    name: str = ""
+    """Message-ID of a report."""
     code: int = 250
     """What it answered; 0: the connection went before."""
     reply_at: float = 0.0

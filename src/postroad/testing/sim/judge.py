@@ -78,6 +78,7 @@ class Judge:
             self._look_at(sent)
         self._look_at_takes()
         self._look_at_drops()
+        self._look_at_names_of_reports()
         return self.verdict
 
     def breaks(self, law: str) -> None:
@@ -274,6 +275,14 @@ class Judge:
                 self.breaks(f"report: says that {address} was {action}, and nobody took it")
             if action == "failed" and "NEVER" in sent.notify:
                 self.breaks(f"report: on {address}, whose sender wants to hear nothing")
+
+    def _look_at_names_of_reports(self) -> None:
+        """The same thing is told once: a second report that is another message is one too many."""
+        told: dict[tuple[str, str], str] = {}
+        for take in self.book.takes:
+            for one in take.report:
+                if told.setdefault(one, take.name) != take.name:
+                    self.breaks(f"told twice: that {one[0]} is {one[1]}, by {told[one]} and by {take.name}")
 
     def _look_at_drops(self) -> None:
         """Every drop's rule must be one that applies."""

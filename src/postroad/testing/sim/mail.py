@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 _TOKEN: Final = re.compile(rb"^X-Sim: ([a-z0-9]+)\.([0-9]+)\r?$", re.MULTILINE)
 _FINAL: Final = re.compile(rb"^Final-Recipient: *rfc822; *(\S+)\r?$", re.MULTILINE | re.IGNORECASE)
 _ACTION: Final = re.compile(rb"^Action: *(\S+)\r?$", re.MULTILINE | re.IGNORECASE)
+_NAME: Final = re.compile(rb"^Message-ID: *(\S+)\r?$", re.MULTILINE | re.IGNORECASE)
 _WORDS: Final = (b"post", b"road", b"..", b".", b"relay", b"\tstation", b"=20", b"RSET", b"QUIT", b"250 ok", b"From x")
 
 
@@ -66,6 +67,8 @@ class Seen(NamedTuple):
     """Of the content without the trace fields on top."""
     report: tuple[tuple[str, str], ...]
     """For a delivery report: (recipient in lower case, action) of each that it tells of."""
+    name: str = ""
+    """Its Message-ID, for a report."""
 
 
 def see(content: bytes) -> Seen:
@@ -81,7 +84,9 @@ def see(content: bytes) -> Seen:
     names = [name.decode().lower().strip("<>") for name in _FINAL.findall(body)]
     actions = [action.decode().lower() for action in _ACTION.findall(body)]
     pairs = tuple(zip(names, actions, strict=False))
-    return Seen(about[1].decode() if about else "", int(about[2]) if about else 0, b"", pairs)
+    named = _NAME.search(body[:4_096])
+    name = named[1].decode("ascii", "replace") if named else ""
+    return Seen(about[1].decode() if about else "", int(about[2]) if about else 0, b"", pairs, name)
 
 
 def _without_trace(content: bytes) -> bytes:

@@ -303,6 +303,7 @@ class PeerTalk(Talk):
             seen.hash,
             seen.report,
             worker,
+            seen.name,
         )
         zoo.book.takes.append(take)
         zoo.on_take(take)
