@@ -54,6 +54,7 @@ class CountingSink:
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._server: socket.socket | None = None
+        self.is_up = False
         self.port = 0
 
     def __enter__(self) -> CountingSink:
@@ -62,22 +63,31 @@ class CountingSink:
 
     def __exit__(self, *_: object) -> None:
         self.down()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def up(self) -> None:
         """Listen, on the port of the first time."""
-        self._server = socket.create_server(("127.0.0.1", self.port), backlog=128)
-        self.port = self._server.getsockname()[1]
+        if self._server is None:
+            self._server = socket.create_server(("127.0.0.1", 0), backlog=128)
+            self.port = self._server.getsockname()[1]
+        else:
+            self._server.listen(128)
+        self.is_up = True
         threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
 
     def down(self) -> None:
-        """Refuse connections, and break off those there are."""
-        if self._server is None:
+        """Refuse connections, and break off those there are. The port stays ours: nobody else can bind it meanwhile."""
+        if not self.is_up or self._server is None:
             return
+        self.is_up = False
         self.went_down.append(time.monotonic())
-        with suppress(OSError):
-            self._server.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._server.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self._server.close()
-        self._server = None
+        self._server = socket.socket()
+        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._server.bind(("127.0.0.1", self.port))
         with self._lock:
             for connection in self._connections:
                 with suppress(OSError):
