@@ -20,7 +20,8 @@ from postroad.core.ids import MessageId, format_id
 from postroad.outbound.steering import ControlRefused, NotThere, Steering, Unanswered
 
 AGAIN_AFTER: Final = 0.5
-"""Seconds until a part that broke off is asked again: a worker is back in less."""
+"""Seconds between two times that a part is asked. One that breaks off later than that is asked again at once: the
+question waits in its socket for the next worker of its slot, and hardly anything of that one is missed."""
 WAITING_MAX: Final = 256
 """Facts that wait for who watches, here; each part keeps some more (story.py)."""
 
@@ -71,8 +72,9 @@ async def _listen(
     part: Steering, message: MessageId | None, everything: bool, heard: asyncio.Queue[AnyFact | _Ended]
 ) -> None:
     """Tell ``heard`` what the part tells. One that was never reached ends; one that broke off is asked again."""
-    was_reached = False
+    was_reached, loop = False, asyncio.get_running_loop()
     while True:
+        again_at = loop.time() + AGAIN_AFTER
         try:
             async with aclosing(part.watch(message, everything=everything)) as facts:
                 async for fact in facts:
@@ -84,7 +86,7 @@ async def _listen(
             if not was_reached and message is not None:
                 await heard.put(_Ended(refused))
                 return
-            await asyncio.sleep(AGAIN_AFTER)
+            await asyncio.sleep(max(0.0, again_at - loop.time()))
         except ControlRefused as refused:
             await heard.put(_Ended(None if was_reached and isinstance(refused, NotThere) else refused))
             return
