@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -180,3 +181,12 @@ def test_a_million_rows_need_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(script.house(), ["queue", "list", "--json"]) == 0
     assert len(script.steering.seen) == 300
     assert all(asked_for == written for asked_for, written in script.steering.seen)
+
+
+def test_json_has_escapes_for_what_would_steer_a_terminal() -> None:
+    foul = {"a": "x\x9b2J\u202ey\x7f\U000e0001\u00e9"}
+    with redirect_stdout(io.StringIO()) as said:
+        output.write_json(foul)
+    assert said.getvalue().strip().isprintable()
+    assert "\u00e9" in said.getvalue()
+    assert json.loads(said.getvalue()) == foul

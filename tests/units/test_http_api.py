@@ -16,7 +16,7 @@ from tests.units.test_trace import attempted, received
 
 from postroad.core.facts import Trouble
 from postroad.core.ids import format_id
-from postroad.http import answers
+from postroad.http import answers, turns
 from postroad.http.api_client import ApiSteering
 from postroad.http.api_machines import Lately
 from postroad.http.control_client import RemoteSteering
@@ -143,7 +143,7 @@ def test_a_silent_stream_says_that_it_is_there(tmp_path: Path, monkeypatch: pyte
 
 
 def test_there_is_a_limit_of_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "STREAMS_MAX", 2)
+    monkeypatch.setattr(turns, "STREAMS_MAX", 2)
     monkeypatch.setattr(answers, "FIRST_TIMEOUT", 0.01)
 
     async def test() -> None:

@@ -12,6 +12,7 @@ from tests.units.test_http_door import at, run, until
 from postroad.core.facts import Trouble
 from postroad.http import door, gate, serve
 from postroad.http.peer import Door, Peer
+from postroad.outbound import rows
 
 
 async def tcp(api: Api) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -19,7 +20,7 @@ async def tcp(api: Api) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
 
 
 def test_who_sends_his_request_drop_by_drop_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "HEAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(serve, "TCP_HEAD_TIMEOUT", 0.2)
 
     async def is_cut_off(api: Api, first: bytes) -> bool:
         """Send an octet every now and then until the relay breaks the connection off."""
@@ -104,6 +105,7 @@ def test_there_is_a_limit_of_connections_of_each_door(tmp_path: Path, monkeypatc
 
 def test_who_stops_reading_is_cut_off_and_blocks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "WRITE_TIMEOUT", 0.1)
+    monkeypatch.setattr(rows, "PAGE_RECIPIENTS_MAX", 10_000)
 
     async def test() -> None:
         async with served(tmp_path) as api:
@@ -177,7 +179,9 @@ def test_answers_are_not_kept_and_name_no_software(tmp_path: Path) -> None:
 
 
 def test_a_door_is_told_apart_by_its_socket() -> None:
-    there = Peer("", None, Door(is_unix=False, connections_max=1, head_max=1), "192.0.2.9", lambda: None)
+    there = Peer(
+        "", None, Door(is_unix=False, connections_max=1, head_max=1, head_timeout=1), "192.0.2.9", lambda: None
+    )
     assert there.door.refuses(there, "GET", "/", [(b"host", b"192.0.2.9:8025")]) is None
     refusal = there.door.refuses(there, "GET", "/", [(b"host", b"192.0.2.10")])
     assert refusal is not None

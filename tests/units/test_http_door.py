@@ -191,9 +191,20 @@ def test_pages_of_other_sites_may_not_ask(tmp_path: Path) -> None:
     run(test())
 
 
-def test_where_others_can_reach_it_a_token_is_needed(tmp_path: Path) -> None:
+def test_a_browser_that_asks_for_another_site_is_refused(tmp_path: Path) -> None:
     async def test() -> None:
-        async with served(tmp_path, token=b"s3cret-token", bind="0.0.0.0") as api:
+        async with served(tmp_path) as api:
+            for said, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+                assert (await api.tcp("GET", "/v1/queue", sec_fetch_site=said))[0] == status
+                assert (await api.unix("GET", "/v1/queue", sec_fetch_site=said))[0] == 200
+
+    run(test())
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "127.0.0.1"])
+def test_where_a_token_is_named_or_others_can_reach_it_it_is_needed(tmp_path: Path, bind: str) -> None:
+    async def test() -> None:
+        async with served(tmp_path, token=b"s3cret-token", bind=bind) as api:
             assert (await api.tcp("GET", "/healthz"))[0] == 200
             for given in ("", "Bearer", "Bearer ", "Bearer s3cret", "Basic s3cret-token", "Bearer s3cret-tokeN"):
                 status, said = await api.tcp("GET", "/v1/queue", authorization=given)

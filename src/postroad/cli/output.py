@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from postroad.core.json_text import printable_json
 from postroad.core.units import DAY, HOUR, KIB, MINUTE
 
 PAGE_ROWS: Final = 200
@@ -39,7 +40,7 @@ def write_error(text: str) -> None:
 
 def write_json(value: Any) -> None:
     """Write one object on one line."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.write(printable_json(msgspec.json.encode(value)).decode() + "\n")
 
 
 def is_terminal() -> bool:

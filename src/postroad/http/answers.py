@@ -1,14 +1,14 @@
 """How routes answer: JSON of values, lines of facts, and errors by what was refused.
 
-Owns: the statuses of refusals, streams of facts that end when the client goes, the bounds of how much is asked at once.
-Does not own: the routes (api_*.py), errors at the door (gate.py), the form of a fact (fact_rows.py).
+Owns: the statuses of refusals, streams of facts that end when the client goes. Does not own: the routes (api_*.py), how
+much is asked at once (turns.py), errors at the door (gate.py), the form of a fact (fact_rows.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, nullcontext
 from typing import Annotated, Any, Final, cast
 
 import msgspec
@@ -18,19 +18,15 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from postroad.core.facts import AnyFact
+from postroad.core.json_text import printable_json
 from postroad.http.fact_rows import fact_line
 from postroad.http.gate import Receive, Scope, Send, error_body
 from postroad.http.models import ErrorBody, FactModel, model_of
 from postroad.http.peer import SCOPE_KEY
+from postroad.http.turns import Turns, in_time, turns_of
 from postroad.outbound.relay import RelaySteering
 from postroad.outbound.steering import ControlRefused, NotThere, Unanswered
 
-ASKED_MAX: Final = 10
-"""Questions that are put to the workers at once; each takes one of a worker's connections (CLIENTS_MAX)."""
-STREAMS_MAX: Final = 12
-"""Streams at once; likewise."""
-TURN_TIMEOUT: Final = 30.0
-"""Seconds that a question waits for its turn."""
 FIRST_TIMEOUT: Final = 0.5
 """Seconds that a stream waits for its first fact before it starts to answer: what is refused by then has a status."""
 ALIVE_INTERVAL: Final = 5.0
@@ -52,43 +48,9 @@ FACTS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-class Turns:
-    """So many at once; others wait a while."""
-
-    def __init__(self) -> None:
-        self._asked = asyncio.Semaphore(ASKED_MAX)
-        self._streams = 0
-
-    @asynccontextmanager
-    async def asking(self) -> AsyncIterator[None]:
-        """Wait for a turn. Raises Unanswered if there is none for long."""
-        try:
-            async with asyncio.timeout(TURN_TIMEOUT):
-                await self._asked.acquire()
-        except TimeoutError as error:
-            raise Unanswered("Too much is asked at once. Try again soon.") from error
-        try:
-            yield
-        finally:
-            self._asked.release()
-
-    def take_stream(self) -> None:
-        """Count one more stream. Raises Unanswered if there are enough."""
-        if self._streams >= STREAMS_MAX:
-            raise Unanswered(f"{STREAMS_MAX} others are following at this moment. Try again later.")
-        self._streams += 1
-
-    def give_stream(self) -> None:
-        self._streams -= 1
-
-
 def steering_of(request: Request) -> RelaySteering:
     """Return what the person who asks may do."""
     return cast(RelaySteering, request.app.state.relay_for(request.scope[SCOPE_KEY].who))
-
-
-def turns_of(request: Request) -> Turns:
-    return cast(Turns, request.app.state.turns)
 
 
 Steer = Annotated[RelaySteering, Depends(steering_of)]
@@ -97,45 +59,46 @@ Turn = Annotated[Turns, Depends(turns_of)]
 
 def answer(value: Any) -> Response:
     """Return an answer of JSON."""
-    return Response(msgspec.json.encode(value), media_type="application/json")
+    return Response(printable_json(msgspec.json.encode(value)), media_type="application/json")
 
 
 class FactResponse(StreamingResponse):
     """A stream of facts; it is closed whatever becomes of the client."""
 
-    def __init__(self, facts: AsyncGenerator[AnyFact, None], first: asyncio.Future[AnyFact], turns: Turns) -> None:
+    def __init__(
+        self, facts: AsyncGenerator[AnyFact, None], first: asyncio.Future[AnyFact], turn: AsyncExitStack, has_end: bool
+    ) -> None:
         super().__init__(_lines(facts, first), media_type=NDJSON)
-        self._facts = facts
-        self._first = first
-        self._turns = turns
+        self._turn = turn
+        self._has_end = has_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await cast(AsyncGenerator[bytes, None], self.body_iterator).aclose()
-            await end_stream(self._facts, self._first, self._turns)
+        async with self._turn, in_time(scope) if self._has_end else nullcontext():
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                await cast(AsyncGenerator[bytes, None], self.body_iterator).aclose()
 
 
-async def stream(facts: AsyncGenerator[AnyFact, None], turns: Turns) -> Response:
-    """Return the answer that tells facts as they come. Refuses with a status what is refused at once."""
-    turns.take_stream()
-    first: asyncio.Future[AnyFact] = asyncio.ensure_future(cast(Any, facts.__anext__()))
-    try:
+async def stream(facts: AsyncGenerator[AnyFact, None], turns: Turns, *, has_end: bool = False) -> Response:
+    """Return the answer that tells facts as they come. Refuses with a status what is refused at once.
+
+    ``has_end``: it tells only what is stored.
+    """
+    async with AsyncExitStack() as turn:
+        await turn.enter_async_context(turns.telling() if has_end else turns.following())
+        first: asyncio.Future[AnyFact] = asyncio.ensure_future(cast(Any, facts.__anext__()))
+        turn.push_async_callback(_end, facts, first)
         await asyncio.wait({first}, timeout=FIRST_TIMEOUT)
         if first.done() and isinstance(error := first.exception(), ControlRefused):
             raise error
-        return FactResponse(facts, first, turns)
-    except BaseException:
-        await end_stream(facts, first, turns)
-        raise
+        return FactResponse(facts, first, turn.pop_all(), has_end)
 
 
-async def end_stream(facts: AsyncGenerator[AnyFact, None], first: asyncio.Future[AnyFact], turns: Turns) -> None:
+async def _end(facts: AsyncGenerator[AnyFact, None], first: asyncio.Future[AnyFact]) -> None:
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     await facts.aclose()
-    turns.give_stream()
 
 
 async def _lines(facts: AsyncGenerator[AnyFact, None], first: asyncio.Future[AnyFact]) -> AsyncGenerator[bytes, None]:

@@ -35,6 +35,7 @@ from postroad.outbound.steering import (
     Health,
     MessagePage,
     MessageRow,
+    NotThere,
     QueueStats,
     Unanswered,
 )
@@ -106,7 +107,7 @@ class ApiSteering:
         return await self._send("PUT", _named("suspensions", destination), Suspension, {"until": until, "why": why})
 
     async def resume(self, destination: str) -> bool:
-        return (await self._send("DELETE", _named("suspensions", destination), _Ended)).ended
+        return await self._ended("suspensions", destination)
 
     async def suspensions(self) -> tuple[Suspension, ...]:
         return await self._get("/v1/suspensions", tuple[Suspension, ...])
@@ -131,7 +132,7 @@ class ApiSteering:
         return await self._send("PUT", _named("overrides", destination), Override, body)
 
     async def restore(self, destination: str) -> bool:
-        return (await self._send("DELETE", _named("overrides", destination), _Ended)).ended
+        return await self._ended("overrides", destination)
 
     async def overrides(self) -> tuple[Override, ...]:
         return await self._get("/v1/overrides", tuple[Override, ...])
@@ -161,6 +162,12 @@ class ApiSteering:
 
     async def _send(self, method: str, path: str, kind: type[T], body: Any = None) -> T:
         return _parsed(await self._ask.ask(method, path, body), kind)
+
+    async def _ended(self, kind: str, destination: str) -> bool:
+        try:
+            return (await self._send("DELETE", _named(kind, destination), _Ended)).ended
+        except NotThere:
+            return False
 
     async def _facts(self, path: str, query: list[tuple[str, str]]) -> AsyncGenerator[AnyFact, None]:
         lines = cast(AsyncGenerator[bytes, None], self._ask.lines(_target(path, query)))

@@ -13,9 +13,11 @@ from fastapi import APIRouter, Path, Response
 
 from postroad.http.answers import ERRORS, Steer, answer
 from postroad.http.models import EndedBody, list_of, model_of
+from postroad.http.turns import AskedRoute
 from postroad.outbound.relay import Override, Suspension
+from postroad.outbound.steering import NotThere
 
-router = APIRouter(prefix="/v1", tags=["destinations"], responses=ERRORS)
+router = APIRouter(prefix="/v1", tags=["destinations"], responses=ERRORS, route_class=AskedRoute)
 Name = Annotated[str, Path(description="example.org, *.example.org, *, mx:HOST, or the key of a destination.")]
 
 
@@ -61,8 +63,10 @@ async def suspend(relay: Steer, destination: Name, body: SuspendModel) -> Respon
 
 @router.delete("/suspensions/{destination:path}", response_model=model_of(EndedBody))
 async def resume(relay: Steer, destination: Name) -> Response:
-    """End a suspension."""
-    return answer(EndedBody(ended=await relay.resume(destination)))
+    """End a suspension; 404 if there is none of that name."""
+    if not await relay.resume(destination):
+        raise NotThere(f'There is no suspension of "{destination[:300]}".')
+    return answer(EndedBody(ended=True))
 
 
 @router.get("/overrides", response_model=list_of(Override))
@@ -88,5 +92,7 @@ async def override(relay: Steer, destination: Name, body: OverrideModel) -> Resp
 
 @router.delete("/overrides/{destination:path}", response_model=model_of(EndedBody))
 async def restore(relay: Steer, destination: Name) -> Response:
-    """End an override."""
-    return answer(EndedBody(ended=await relay.restore(destination)))
+    """End an override; 404 if there is none of that name."""
+    if not await relay.restore(destination):
+        raise NotThere(f'There is no override of "{destination[:300]}".')
+    return answer(EndedBody(ended=True))

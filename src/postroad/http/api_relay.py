@@ -13,14 +13,16 @@ from fastapi import APIRouter, Query, Response
 from postroad.http.answers import ERRORS, FACTS, Steer, Turn, answer, stream
 from postroad.http.control_wire import parse_message_id
 from postroad.http.models import AuditPageBody, list_of, model_of
+from postroad.http.turns import AskedRoute, StreamRoute
 from postroad.outbound.audit import PAGE_MAX
 from postroad.outbound.relay import ConfigRow, ProcessRow, RelayHealth, ReloadResult, WorkerCounter
 from postroad.outbound.steering import Counter, Health
 
-router = APIRouter(prefix="/v1", tags=["relay"], responses=ERRORS)
+router = APIRouter(prefix="/v1", tags=["relay"], responses=ERRORS, route_class=AskedRoute)
+streams = APIRouter(prefix="/v1", tags=["relay"], responses=ERRORS, route_class=StreamRoute)
 
 
-@router.get("/trace", responses=FACTS)
+@streams.get("/trace", responses=FACTS)
 async def trace(
     relay: Steer,
     turns: Turn,
@@ -28,10 +30,10 @@ async def trace(
     follow: Annotated[bool, Query(description="Go on with what happens, without end.")] = False,
 ) -> Response:
     """Tell the stored story of a message, or of an address, of all workers, in the order of time."""
-    return await stream(relay.trace(wanted, follow=follow), turns)
+    return await stream(relay.trace(wanted, follow=follow), turns, has_end=not follow)
 
 
-@router.get("/watch", responses=FACTS)
+@streams.get("/watch", responses=FACTS)
 async def watch(
     relay: Steer,
     turns: Turn,
@@ -80,14 +82,12 @@ async def audit(relay: Steer, after: str = "", limit: Annotated[int, Query(ge=1,
 
 
 @router.get("/counters", response_model=list_of(WorkerCounter))
-async def counters(relay: Steer, turns: Turn) -> Response:
+async def counters(relay: Steer) -> Response:
     """Show the numbers that /metrics shows, of each worker."""
-    async with turns.asking():
-        return answer(await relay.counters())
+    return answer(await relay.counters())
 
 
 @router.get("/counters/sums", response_model=list_of(Counter))
-async def own_counters(relay: Steer, turns: Turn) -> Response:
+async def own_counters(relay: Steer) -> Response:
     """Show the sums of all workers."""
-    async with turns.asking():
-        return answer(await relay.own_counters())
+    return answer(await relay.own_counters())

@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 
 from postroad import __version__
 from postroad.http import api_destinations, api_machines, api_queue, api_relay
-from postroad.http.answers import Turns, on_fault, on_no_route, on_refused, on_wrong_request
+from postroad.http.answers import on_fault, on_no_route, on_refused, on_wrong_request
 from postroad.http.api_machines import Machines
+from postroad.http.turns import Turns
 from postroad.outbound.relay import RelaySteering
 from postroad.outbound.steering import ControlRefused
 
@@ -45,8 +46,8 @@ def make_app(relay_for: Callable[[str], RelaySteering]) -> FastAPI:
         },
     )
     app.state.relay_for = relay_for
-    app.state.turns = Turns()
+    app.state.turns = Turns.of_doors()
     app.state.machines = Machines(relay_for(ITSELF))
-    for routes in (api_queue, api_destinations, api_relay, api_machines):
-        app.include_router(routes.router)
+    for router in (api_queue.router, api_destinations.router, api_relay.streams, api_relay.router, api_machines.router):
+        app.include_router(router)
     return app

@@ -22,8 +22,8 @@ from postroad.spool.face import Selection
 VERSION: Final = 1
 LINE_MAX: Final = 1_048_576
 """Octets in one line, either way."""
-CLIENTS_MAX: Final = 32
-"""Connections at once."""
+CLIENTS_MAX: Final = 64
+"""Connections at once: more than the front has turns (turns.py)."""
 IDLE_TIMEOUT: Final = 60.0
 """Seconds that a client may say nothing between requests."""
 WRITE_TIMEOUT: Final = 30.0

@@ -18,8 +18,6 @@ from uvicorn.server import ServerState
 
 from postroad.http.peer import SCOPE_KEY, Door
 
-HEAD_TIMEOUT: Final = 10.0
-"""Seconds from a connection, or the first octet of a request, to the end of its head."""
 WRITE_TIMEOUT: Final = 30.0
 """Seconds in which a client reads at least something of what waits for it."""
 _FULL: Final = (
@@ -34,13 +32,14 @@ class DoorProtocol(H11Protocol):
     def __init__(self, door: Door, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, {}, loop)
         self._door = door
+        self.rests_since = loop.time()
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         is_full = len(self.connections) >= self._door.connections_max
         super().connection_made(transport)
-        if is_full:
+        if not self._has_place() or is_full:
             transport.write(_FULL)
             transport.close()
             return
@@ -56,10 +55,11 @@ class DoorProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if not self._is_busy():
+        if not self.is_busy():
             self._time_head()
+            self.rests_since = self.loop.time()
         super().data_received(data)
-        if self._is_busy():
+        if self.is_busy():
             self._stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -86,13 +86,27 @@ class DoorProtocol(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _is_busy(self) -> bool:
+    def _has_place(self) -> bool:
+        """True if its address has not too many connections, or one that asks nothing, which then makes room."""
+        most = self._door.peer_max
+        others = [one for one in self.connections if isinstance(one, DoorProtocol) and one is not self]
+        same = [one for one in others if one.client and self.client and one.client[0] == self.client[0]]
+        if not most or len(same) < most:
+            return True
+        resting = min((one for one in same if not one.is_busy()), key=lambda one: one.rests_since, default=None)
+        if resting is None:
+            return False
+        self.connections.discard(resting)
+        resting.transport.abort()
+        return True
+
+    def is_busy(self) -> bool:
         """True from the end of a request's head to the end of its answer."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _time_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.abort)
+            self._head_timer = self.loop.call_later(self._door.head_timeout, self.transport.abort)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

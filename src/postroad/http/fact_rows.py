@@ -12,6 +12,7 @@ import msgspec
 
 from postroad.core.facts import KINDS, AnyFact
 from postroad.core.ids import MessageId, SessionId, format_id, parse_id
+from postroad.core.json_text import printable_json
 
 
 def _id_fields(kind: type[msgspec.Struct]) -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def fact_line(fact: AnyFact) -> bytes:
     for name in _ID_FIELDS[row["kind"]]:
         if row.get(name) is not None:
             row[name] = format_id(row[name])
-    return _encode(row) + b"\n"
+    return printable_json(_encode(row)) + b"\n"
 
 
 def parse_fact(row: dict[str, Any]) -> AnyFact:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from postroad.core.json_text import printable_json
 from postroad.http.peer import READING, SCOPE_KEY, Peer, Refusal
 
 BODY_MAX: Final = 1_048_576
@@ -26,6 +27,11 @@ ALWAYS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+
+HEAD_KEY: Final = "postroad.head"
+"""Where the scope of a GET says that only its head is wanted."""
+PIECE: Final = 65_536
+"""Octets of an answer that are handed to a connection before it is waited for."""
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -65,7 +71,8 @@ class Gate:
             await sending.refuse(refusal)
             return
         if method in READING:
-            await self._app({**scope, "method": "GET"}, receive, sending.send)  # uvicorn leaves out the body of a HEAD
+            asked = {**scope, "method": "GET", HEAD_KEY: method == "HEAD"}  # uvicorn leaves out the body of a HEAD
+            await self._app(asked, receive, sending.send)
             return
         try:
             body = await _read_body(scope, receive)
@@ -90,10 +97,14 @@ class _Sending:
         self.is_whole = False
 
     async def send(self, message: Message) -> None:
-        """Return when the client keeps up, or is gone."""
+        """Return when the client has read all but the last piece, or is gone."""
         if message["type"] == "http.response.start":
             self.is_started = True
             message["headers"] = [*message.get("headers", ()), *ALWAYS]
+        elif len(body := message.get("body", b"")) > PIECE:
+            for place in range(0, len(body) - PIECE, PIECE):
+                await self._send({"type": message["type"], "body": body[place : place + PIECE], "more_body": True})
+            message["body"] = body[place + PIECE :]
         await self._send(message)
         self.is_whole = message["type"] == "http.response.body" and not message.get("more_body")
 
@@ -156,4 +167,4 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
 
 def error_body(status: int, text: str) -> bytes:
     """Return how every error looks."""
-    return msgspec.json.encode({"error": text, "status": status})
+    return printable_json(msgspec.json.encode({"error": text, "status": status}))

@@ -4,8 +4,8 @@ Owns: the doors (the Unix socket, the TCP address), who may come in by which, wh
 Host, Origin and token. Does not own: the connections (door.py asks this once for each), the answers (gate.py).
 
 By the Unix socket the kernel says who it is: root, the relay's own user, members of its group. By TCP everything may be
-read and nothing changed: a web page that a person looks at can make the browser send requests to 127.0.0.1, so Host and
-Origin are looked at, and an address that others can reach needs a token besides.
+read and nothing changed: a web page that a person looks at can make the browser send requests to 127.0.0.1, so Host,
+Origin and Sec-Fetch-Site are looked at, and an address that others can reach needs a token besides.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SCOPE_KEY: Final = "postroad.peer"
 OPEN_PATH: Final = "/healthz"
 """What needs no token."""
 READING: Final = ("GET", "HEAD")
+
+_LOOKED_AT: Final = (b"host", b"origin", b"sec-fetch-site", b"authorization")
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -56,6 +58,10 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
 
     is_unix: bool
     connections_max: int
+    peer_max: int = 0
+    """Connections of one address; 0: as many as there are."""
+    head_timeout: float
+    """Seconds from a connection, or the first octet of a request, to the end of its head."""
     head_max: int
     """Octets of a request line and its headers."""
     admitted_gid: int | None = None
@@ -80,13 +86,14 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
         """Return why a request is refused, or None."""
         if peer.refusal is not None or self.is_unix:
             return peer.refusal
-        said = {name: value for name, value in headers if name in (b"host", b"origin", b"authorization")}
+        said = {name: value for name, value in headers if name in _LOOKED_AT}
         host = said.get(b"host", b"").decode("latin-1").lower()
         if not self._is_ours(host, peer.local):
             text = f'"{host[:200]}" is not a name of this relay: ask for its address, or its [hostname].'
             return Refusal(421, text)
         origin = said.get(b"origin")
-        if origin is not None and origin.decode("latin-1").lower() != f"http://{host}":
+        is_foreign = origin is not None and origin.decode("latin-1").lower() != f"http://{host}"
+        if is_foreign or said.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none"):
             return Refusal(403, "Pages of other sites may not ask.")
         if self.needs_token and path != OPEN_PATH and not self._knows_token(said.get(b"authorization", b"")):
             return Refusal(401, "A token is needed here: Authorization: Bearer TOKEN, as in [http] token_file.")

@@ -23,6 +23,11 @@ from postroad.net.local import PrivateSocket
 
 UNIX_CONNECTIONS_MAX: Final = 128
 TCP_CONNECTIONS_MAX: Final = 64
+PEER_CONNECTIONS_MAX: Final = 16
+"""Connections of one address by TCP: others must get in."""
+UNIX_HEAD_TIMEOUT: Final = 10.0
+"""Seconds in which the head of a request must have come."""
+TCP_HEAD_TIMEOUT: Final = 4.0
 UNIX_HEAD_MAX: Final = 262_144
 """Octets of a request's head: ten thousand ids in a query."""
 TCP_HEAD_MAX: Final = 16_384
@@ -57,6 +62,7 @@ class HttpServer:
                     is_unix=True,
                     connections_max=UNIX_CONNECTIONS_MAX,
                     head_max=UNIX_HEAD_MAX,
+                    head_timeout=UNIX_HEAD_TIMEOUT,
                     admitted_gid=admitted_gid,
                 ),
                 unix,
@@ -120,8 +126,10 @@ def _tcp_door(bound: PrivateSocket, token: bytes, names: set[str]) -> Door:
     return Door(
         is_unix=False,
         connections_max=TCP_CONNECTIONS_MAX,
+        peer_max=PEER_CONNECTIONS_MAX,
         head_max=TCP_HEAD_MAX,
+        head_timeout=TCP_HEAD_TIMEOUT,
         token=token,
-        needs_token=not ip_address(bound.getsockname()[0]).is_loopback,
+        needs_token=bool(token) or not ip_address(bound.getsockname()[0]).is_loopback,
         hosts=frozenset(names | {"localhost"}) - {""},
     )

@@ -26,7 +26,7 @@ from postroad.core.facts import AnyFact, Steered
 from postroad.core.ids import MessageId, format_id
 from postroad.core.outcome import DeliveryState, Failed, Stage
 from postroad.outbound.rows import DestinationState as DestinationState
-from postroad.outbound.rows import destination_row, drop_row, message_row
+from postroad.outbound.rows import destination_row, drop_row, message_row, page_of
 from postroad.outbound.steering import (
     DOMAINS_MAX,
     PAGE_MAX,
@@ -119,7 +119,7 @@ class Control:
 
     async def list_messages(self, selection: Selection, after: MessageId | None, limit: int) -> MessagePage:
         page = await self._spool.list(checked(selection), after=after, limit=max(1, min(limit, PAGE_MAX)))
-        return MessagePage(tuple(map(message_row, page.messages)), page.after)
+        return page_of([message_row(one) for one in page.messages], page.after)
 
     async def show(self, message: MessageId) -> MessageRow:
         found = await self._spool.show(message)

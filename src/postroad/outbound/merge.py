@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from postroad.core.ids import MessageId, parse_id
+from postroad.outbound.rows import page_of
 from postroad.outbound.steering import (
     DOMAINS_MAX,
     Counter,
@@ -45,7 +46,7 @@ def merge_pages(pages: Sequence[MessagePage], limit: int) -> MessagePage:
     if len(within) > limit:
         horizon = MessageId(within[limit - 1])
         within = within[:limit]
-    return MessagePage(tuple(rows[one] for one in within), horizon)
+    return page_of([rows[one] for one in within], horizon)
 
 
 def stats_limit(limit: int) -> int:

@@ -6,14 +6,22 @@ what is listed (control.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from postroad.core.address import format_path
-from postroad.core.ids import format_id
+from postroad.core.ids import MessageId, format_id, parse_id
 from postroad.core.outcome import DeliveryState, Dropped, Outcome
-from postroad.outbound.steering import DestinationRow, DropRow, MessageRow, RecipientRow
+from postroad.outbound.steering import (
+    PAGE_RECIPIENTS_MAX,
+    DestinationRow,
+    DropRow,
+    MessagePage,
+    MessageRow,
+    RecipientRow,
+)
 from postroad.spool.face import DomainStats, Drop, QueuedMessage
 
 REASON_MAX: Final = 500
@@ -28,6 +36,16 @@ class DestinationState(msgspec.Struct, frozen=True):
     """One word, e.g. ``open``, ``slow``, ``down``."""
     trouble: str
     """What went wrong last; empty if nothing did."""
+
+
+def page_of(rows: Sequence[MessageRow], after: MessageId | None) -> MessagePage:
+    """Return the page of these rows, or of the first of them if they have more than PAGE_RECIPIENTS_MAX recipients."""
+    recipients = 0
+    for place, row in enumerate(rows):
+        recipients += len(row.recipients)
+        if place and recipients > PAGE_RECIPIENTS_MAX:
+            return MessagePage(tuple(rows[:place]), MessageId(parse_id(rows[place - 1].id)))
+    return MessagePage(tuple(rows), after)
 
 
 def message_row(message: QueuedMessage) -> MessageRow:

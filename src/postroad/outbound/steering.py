@@ -23,6 +23,8 @@ from postroad.spool.face import Changed, Selection
 
 PAGE_MAX: Final = 500
 """Messages in one page of a listing: few enough that a page is no work to speak of."""
+PAGE_RECIPIENTS_MAX: Final = 2_000
+"""Recipients in one page: it ends before the message with which it had more. A page has a message at least."""
 DOMAINS_MAX: Final = 1000
 """Rows in one answer to ``stats``."""
 STATES: Final = ("due", "deferred", "held", "report")
@@ -165,7 +167,7 @@ class Steering(Protocol):
     ControlRefused."""
 
     async def list_messages(self, selection: Selection, *, after: MessageId | None, limit: int) -> MessagePage:
-        """Return up to ``limit`` messages (at most PAGE_MAX), the oldest first."""
+        """Return up to ``limit`` messages (at most PAGE_MAX, of PAGE_RECIPIENTS_MAX recipients), the oldest first."""
 
     async def show(self, message: MessageId) -> MessageRow:
         """Return one message with all its recipients that have not ended. Refuses if it is not in the queue."""
