@@ -56,7 +56,6 @@ class Script:
             "a day has passed": lambda: fill(self._relay),
             "the configuration was changed": lambda: setattr(self._relay, "reload_answer", CHANGED),
             "the configuration is wrong": lambda: setattr(self._relay, "reload_answer", WRONG),
-            "an older relay runs": lambda: setattr(self, "steering", ScriptedSteering()),
             "no relay runs": lambda: setattr(self.steering, "refuse", NoRelay("No relay runs here.")),
         }
         settings[comment]()
