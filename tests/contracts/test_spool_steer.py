@@ -44,6 +44,27 @@ def test_held_mail_waits_for_a_person(play):
     play(script)
 
 
+def test_who_changes_many_hears_of_each_that_was_changed(play):
+    async def script(spool):
+        messages = [await kept(spool, "b@y.example", "c@z.example") for _ in range(3)]
+        heard = []
+        await spool.hold(EVERY, dry_run=True, told=heard.extend)
+        assert heard == []
+        await spool.claim("z.example", NOW, 1)
+        for change in (
+            lambda: spool.hold(EVERY, told=heard.extend),
+            lambda: spool.release(EVERY, NOW, told=heard.extend),
+            lambda: spool.bounce(EVERY, FAILED, told=heard.extend),
+            lambda: spool.drop(EVERY, "by hand", told=heard.extend),
+        ):
+            heard.clear()
+            await change()
+            assert sorted(named(heard)) == [(messages[0], [0]), (messages[1], [0, 1]), (messages[2], [0, 1])]
+        assert heard[1].envelope.recipients[1].mailbox.domain == "z.example"
+
+    play(script)
+
+
 def test_flushed_mail_is_due_now(play):
     async def script(spool):
         message = await kept(spool)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.contracts.steerings import KINDS, Spools
 
-from postroad.core.facts import Dropped, Trouble
+from postroad.core.facts import Bounced, Dropped, Held, Trouble
 from postroad.core.ids import MessageId, format_id
 from postroad.core.outcome import Dropped as DroppedOutcome
 from postroad.outbound.steering import Change, ControlRefused, NotThere
@@ -171,6 +171,29 @@ def test_a_message_is_followed_to_its_end(play: Play) -> None:
         with pytest.raises(NotThere):
             async with aclosing(made.steering.watch(MessageId(message + 77))) as facts:
                 await facts.__anext__()
+
+    play(script)
+
+
+@pytest.mark.parametrize("change", [Change.DELETE, Change.BOUNCE])
+def test_following_ends_when_a_person_ends_the_message(play: Play, change: Change) -> None:
+    async def script(made: Spools) -> None:
+        await made.put()
+        message = await made.put("b@y.example", "c@y.example")
+        async with aclosing(made.steering.watch(message)) as facts:
+            waiting = asyncio.ensure_future(facts.__anext__())
+            while not any(control._recent and control._recent._watchers for control in made.controls):
+                await asyncio.sleep(0)
+            await made.steering.change(Change.HOLD, Selection(ids=(message,)))
+            await made.steering.change(change, Selection(ids=(message,)))
+            told = [await waiting, *[fact async for fact in facts]]
+        ended = Dropped if change is Change.DELETE else Bounced
+        assert [(type(fact), getattr(fact, "number", None)) for fact in told] == [
+            (Held, 0),
+            (Held, 1),
+            (ended, 0),
+            (ended, 1),
+        ]
 
     play(script)
 

@@ -25,6 +25,7 @@ from postroad.spool.face import (
     QueuedMessage,
     Selection,
     SpoolStats,
+    Told,
 )
 from postroad.spool.selection import Search
 
@@ -86,19 +87,27 @@ class ListSpool:
     async def flush(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed:
         return self._change(selection, dry_run, lambda one: msgspec.structs.replace(one, due_at=now))
 
-    async def hold(self, selection: Selection, *, dry_run: bool = False) -> Changed:
-        return self._change(selection, dry_run, lambda one: msgspec.structs.replace(one, state=DeliveryState.HELD))
-
-    async def release(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed:
+    async def hold(self, selection: Selection, *, dry_run: bool = False, told: Told | None = None) -> Changed:
         return self._change(
-            selection, dry_run, lambda one: msgspec.structs.replace(one, state=DeliveryState.DUE, due_at=now)
+            selection, dry_run, lambda one: msgspec.structs.replace(one, state=DeliveryState.HELD), told
         )
 
-    async def drop(self, selection: Selection, rule: str, *, dry_run: bool = False) -> Changed:
-        return self._change(selection, dry_run, lambda one: self._end(one, Dropped(rule)))
+    async def release(
+        self, selection: Selection, now: float, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed:
+        return self._change(
+            selection, dry_run, lambda one: msgspec.structs.replace(one, state=DeliveryState.DUE, due_at=now), told
+        )
 
-    async def bounce(self, selection: Selection, outcome: Outcome, *, dry_run: bool = False) -> Changed:
-        return self._change(selection, dry_run, lambda one: self._end(one, outcome))
+    async def drop(
+        self, selection: Selection, rule: str, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed:
+        return self._change(selection, dry_run, lambda one: self._end(one, Dropped(rule)), told)
+
+    async def bounce(
+        self, selection: Selection, outcome: Outcome, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed:
+        return self._change(selection, dry_run, lambda one: self._end(one, outcome), told)
 
     def stats(self) -> SpoolStats:
         deliveries = [delivery for message in self.messages for delivery in message.deliveries]
@@ -130,7 +139,13 @@ class ListSpool:
         address = str(message.envelope.recipients[delivery.number].mailbox)
         self.ended.append((address, outcome))
 
-    def _change(self, selection: Selection, dry_run: bool, change: Callable[[Delivery], Delivery | None]) -> Changed:
+    def _change(
+        self,
+        selection: Selection,
+        dry_run: bool,
+        change: Callable[[Delivery], Delivery | None],
+        told: Told | None = None,
+    ) -> Changed:
         recipients, messages, in_flight = 0, 0, 0
         for place, message in enumerate(self.messages):
             meant = self._meant(message, selection)
@@ -141,4 +156,6 @@ class ListSpool:
             if not dry_run:
                 kept = [change(one) if one in free else one for one in message.deliveries]
                 self.messages[place] = msgspec.structs.replace(message, deliveries=tuple(filter(None, kept)))
+                if told is not None and free:
+                    told([msgspec.structs.replace(message, deliveries=tuple(free))])
         return Changed(recipients, messages, in_flight)

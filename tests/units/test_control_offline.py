@@ -17,11 +17,11 @@ from tests.units.steering_world import SetClock, message_id
 from postroad.config.load import load_text
 from postroad.config.model import Settings
 from postroad.core.faces import Clock, NameNotFound, Outlet
-from postroad.core.facts import Connected, Dropped
+from postroad.core.facts import Dropped, Held, Steered, Trouble
 from postroad.core.ids import format_id
 from postroad.outbound.front import FrontSteering
 from postroad.outbound.steering import Change, ControlRefused, NoRelay, NotThere
-from postroad.service.offline import FactsToPeople, ask_relay, open_queue, resolve, store_told
+from postroad.service.offline import TOLD_AT_ONCE, FactsOfCommand, ask_relay, open_queue, resolve
 from postroad.spool.face import Selection, Spool
 from postroad.spool.owner import LockOwner
 
@@ -100,11 +100,17 @@ def test_who_steers_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         async with open_queue(settings(tmp_path), SetClock(), Shards().open) as steering:
             await steering.change(Change.HOLD, Selection(domain="example.com"))
 
+        async with (
+            open_queue(settings(tmp_path), SetClock(), Shards().open) as steering,
+            aclosing(steering.trace("frank@example.com")) as facts,
+        ):
+            held = [fact async for fact in facts]
+        who = user_name(os.geteuid())
+        at, message = SetClock().now(), message_id(4)
+        assert held == [Held(at=at, message=message, number=0, recipient="frank@example.com", who=who)]
+
     asyncio.run(test())
-    line = capsys.readouterr().err
-    assert "kind=steered" in line
-    assert f"who={user_name(os.geteuid())} " in line or f'who="{user_name(os.geteuid())}"' in line
-    assert "verb=hold recipients=3" in line
+    assert capsys.readouterr().err == ""  # what was done is what the command says; no line of a log
 
 
 def test_a_relay_that_does_not_answer_is_not_gone_around(tmp_path: Path) -> None:
@@ -166,9 +172,11 @@ def test_asking_the_relay_never_opens_the_spool(tmp_path: Path) -> None:
         asyncio.run(ask_relay(settings(tmp_path)).health())
 
 
-def test_facts_below_info_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    FactsToPeople().emit(Connected(at=1.0, session=1, listener="l", client="c"))  # type: ignore[arg-type]
-    assert capsys.readouterr().err == ""
+def test_only_trouble_is_shown_and_as_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outlet = FactsOfCommand(settings(tmp_path), SetClock())
+    outlet.emit(Steered(at=1.0, who="x", verb="hold", recipients=1, selection="all"))
+    outlet.emit(Trouble(at=1.0, what="disk", why="it is full"))
+    assert capsys.readouterr().err == "postroad: trouble with disk begins: it is full.\n"
 
 
 def test_one_dns_server_is_asked() -> None:
@@ -206,14 +214,21 @@ def test_without_a_relay_destinations_are_steered_all_the_same(tmp_path: Path) -
 
 def test_what_was_steered_without_a_relay_is_among_its_facts(tmp_path: Path) -> None:
     async def test() -> None:
-        outlet = FactsToPeople()
-        outlet.emit(Dropped(at=SetClock().now(), message=message_id(7), number=0, recipient="a@b.example", rule="x"))
-        await store_told(outlet.told, settings(tmp_path), SetClock())
+        outlet = FactsOfCommand(settings(tmp_path), SetClock())
+        at = SetClock().now()
+        told = [
+            Dropped(at=at, message=message_id(7), number=number, recipient="a@b.example", rule="x")
+            for number in range(2 * TOLD_AT_ONCE + 5)
+        ]
+        for fact in told:
+            outlet.emit(fact)
+        assert len(outlet._told) == 5
+        await outlet.close()
         async with (
             open_queue(settings(tmp_path), SetClock(), Shards().open) as steering,
             aclosing(steering.trace(format_id(message_id(7)))) as facts,
         ):
-            assert [fact async for fact in facts] == list(outlet.told)
+            assert [fact async for fact in facts] == told
 
     asyncio.run(test())
 

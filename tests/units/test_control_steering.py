@@ -7,11 +7,12 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from tests.units.spool_world import ListSpool
+from tests.units.spool_world import BUSY, ListSpool, queued
 from tests.units.steering_world import NOW, SetClock, message_id
 
 from postroad.core import reply
-from postroad.core.facts import Steered
+from postroad.core.facts import Bounced, Held, Released, Steered
+from postroad.core.facts import Dropped as FactDropped
 from postroad.core.outcome import DeliveryState, Dropped, Failed
 from postroad.outbound import control as control_module
 from postroad.outbound.control import About, Control, DestinationState, format_selection
@@ -190,10 +191,41 @@ def test_bounce_fails_for_good() -> None:
 def test_every_change_is_a_fact_that_names_who_and_what(change: Change) -> None:
     world = World()
     world.change(change, Selection(domain="example.com", state="due"))
-    (fact,) = world.outlet.facts
+    *_, fact = world.outlet.facts
     assert fact == Steered(
         at=NOW, who="postmaster", verb=change.value, recipients=2, selection="domain=example.com state=due"
     )
+
+
+def test_each_recipient_has_its_fact_with_the_person() -> None:
+    world = World()
+    for change, kind, text in (
+        (Change.HOLD, Held, "postmaster"),
+        (Change.RELEASE, Released, "postmaster"),
+        (Change.BOUNCE, Bounced, "550 5.0.0 Returned to the sender by the administrator of this relay (postmaster)"),
+        (Change.DELETE, FactDropped, "queue delete by postmaster"),
+    ):
+        world.outlet.facts.clear()
+        world.change(change, Selection(ids=(message_id(2),)))
+        carol, dave, steered = world.outlet.facts
+        assert isinstance(steered, Steered)
+        for number, fact in enumerate((carol, dave)):
+            assert isinstance(fact, kind)
+            assert (fact.message, fact.number, fact.at) == (message_id(2), number, NOW)
+            assert fact.recipient == ("carol@example.com", "dave@example.com")[number]
+            said = str(fact.reply) if isinstance(fact, Bounced) else getattr(fact, "who", None) or fact.rule  # type: ignore[union-attr]
+            assert said == text
+        world = World()
+
+
+def test_a_bounce_that_nobody_wants_to_hear_of_is_a_drop() -> None:
+    world = World()
+    world.spool.messages = [queued(5, ("bob@example.net", DeliveryState.DUE, 3, BUSY), sender=None)]
+    world.change(Change.BOUNCE, Selection())
+    fact, _ = world.outlet.facts
+    assert isinstance(fact, FactDropped)
+    assert fact.rule == "queue bounce by postmaster, no report wanted"
+    assert fact.reply == BUSY.reply
 
 
 @pytest.mark.parametrize("change", list(Change))

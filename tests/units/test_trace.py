@@ -111,6 +111,22 @@ def test_a_drop_whose_fact_was_lost_is_in_its_place() -> None:
     played(test)
 
 
+def test_the_story_of_an_address_knows_lost_drops_too() -> None:
+    async def test(front: Front, steering: FrontSteering) -> None:
+        first, second = await front.spools.put("b@y.example"), await front.spools.put("b@y.example")
+        await steering.change(Change.DELETE, Selection())
+        stored = [received(first, NOW - 5), received(second, NOW - 4), dropped(second, NOW), attempted(first, NOW + 90)]
+
+        async def stories(wanted: MessageId | str, *, since: float | None = None) -> AsyncIterator[AnyFact]:
+            for fact in stored:
+                yield fact
+
+        steering = FrontSteering(replace(front.house, stories=stories), "alice")
+        assert await told(steering, "b@y.example") == [*stored[:3], dropped(first, NOW), stored[3]]
+
+    played(test)
+
+
 def test_the_reply_of_a_drop_is_read_back() -> None:
     for reply in (BUSY, Reply(550, None, "No such user"), Reply(451, (4, 0), "two\nlines")):
         assert trace._parse_reply(str(reply)) == reply
@@ -159,12 +175,10 @@ def test_following_has_no_gap_and_tells_nothing_twice(monkeypatch: pytest.Monkey
         message, other = await front.spools.put(), await front.spools.put()
         old, both = received(message, NOW - 900), attempted(message, NOW - 1)
         late, live = attempted(message, NOW - 0.5), attempted(message, NOW + 1)
-        readings = [[old], [both, late]]
         paused, go_on = asyncio.Event(), asyncio.Event()
 
         async def stories(wanted: MessageId | str, *, since: float | None = None) -> AsyncIterator[AnyFact]:
-            assert (since is None) == (len(readings) == 2)
-            for fact in readings.pop(0):
+            for fact in [old] if since is None else [both, late]:
                 yield fact
             if since is None:
                 paused.set()

@@ -245,6 +245,18 @@ class Steered(Fact, frozen=True, kw_only=True, tag="steered"):
     """What was meant: a selection of the queue, or the name of a destination and what was said of it."""
 
 
+class Held(RecipientFact, frozen=True, kw_only=True, tag="held"):
+    """A person keeps it back until it is released."""
+
+    who: str
+
+
+class Released(RecipientFact, frozen=True, kw_only=True, tag="released"):
+    """A person let it go on; it is due now."""
+
+    who: str
+
+
 # --- the relay itself ----------------------------------------------------------------------------------
 
 
@@ -313,6 +325,7 @@ class Damaged(Fact, frozen=True, kw_only=True, tag="damaged"):
 AnyFact = (
     Connected | Refused | Received | EarlyOctets | SessionBroke
     | Attempted | PlainAfterTlsFailure | Delivered | Deferred | Bounced | Expired | Dropped | Reported
-    | Transferred | Adopted | Steered | Started | Stopped | ProcessEnded | ProcessStarted | Reloaded | Trouble | Damaged
+    | Transferred | Adopted | Steered | Held | Released
+    | Started | Stopped | ProcessEnded | ProcessStarted | Reloaded | Trouble | Damaged
 )  # fmt: skip
 KINDS: Final = AnyFact.__args__

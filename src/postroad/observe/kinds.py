@@ -181,6 +181,10 @@ KINDS: Final[dict[type[facts.Fact], Kind]] = {
             Count("steered_total", "Changes by a person.", (Label("verb", lambda fact: fact.verb, is_open=True),)),
         ),
     ),
+    facts.Held: Kind(  # steered tells the same of all recipients
+        Level.DEBUG, counts=(Count("holds_total", "Recipients that a person held."),)
+    ),
+    facts.Released: Kind(Level.DEBUG, counts=(Count("releases_total", "Recipients that a person released."),)),
     facts.Started: Kind(Level.INFO, counts=(Count("starts_total", "Starts of the relay."),)),
     facts.Stopped: Kind(Level.INFO),
     facts.ProcessEnded: Kind(

@@ -141,6 +141,14 @@ def _steered(fact: facts.Steered) -> str:
     return f"{fact.who}: {fact.verb} {fact.selection}{count}"
 
 
+def _held(fact: facts.Held) -> str:
+    return f"held for {fact.recipient} by {fact.who}, until it is released"
+
+
+def _released(fact: facts.Released) -> str:
+    return f"released for {fact.recipient} by {fact.who}: due now"
+
+
 def _started(fact: facts.Started) -> str:
     return f"started, version {fact.version}, at {_names(fact.listeners)}; {fact.waiting} recipients wait"
 
@@ -189,6 +197,8 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     facts.Transferred: _transferred,
     facts.Adopted: _adopted,
     facts.Steered: _steered,
+    facts.Held: _held,
+    facts.Released: _released,
     facts.Started: _started,
     facts.Stopped: _stopped,
     facts.ProcessEnded: _process_ended,

@@ -25,6 +25,7 @@ from postroad.core.faces import Clock, Outlet
 from postroad.core.facts import AnyFact, Steered
 from postroad.core.ids import MessageId, format_id
 from postroad.core.outcome import DeliveryState, Failed, Stage
+from postroad.outbound.changed import delete_rule, facts_of
 from postroad.outbound.rows import DestinationState as DestinationState
 from postroad.outbound.rows import destination_row, drop_row, message_row, page_of
 from postroad.outbound.steering import (
@@ -44,7 +45,7 @@ from postroad.outbound.steering import (
     Steering,
 )
 from postroad.outbound.story import FactStream, Recent, Watcher, follow
-from postroad.spool.face import Changed, DomainStats, QueuedMessage, Selection, Spool
+from postroad.spool.face import Changed, DomainStats, QueuedMessage, Selection, Spool, Told
 
 IDS_MAX: Final = 10_000
 """Ids in one selection."""
@@ -152,29 +153,44 @@ class Control:
 
     async def hold(self, selection: Selection, who: str, *, dry_run: bool = False) -> Changed:
         """Keep deliveries until they are released."""
+        told = self._teller(Change.HOLD, who)
         return await self._steer(
-            Change.HOLD, selection, who, dry_run, lambda meant: self._spool.hold(meant, dry_run=dry_run)
+            Change.HOLD, selection, who, dry_run, lambda meant: self._spool.hold(meant, dry_run=dry_run, told=told)
         )
 
     async def release(self, selection: Selection, who: str, *, dry_run: bool = False) -> Changed:
         """Make held deliveries due now."""
         now = self._clock.now()
+        told = self._teller(Change.RELEASE, who)
         return await self._steer(
-            Change.RELEASE, selection, who, dry_run, lambda meant: self._spool.release(meant, now, dry_run=dry_run)
+            Change.RELEASE,
+            selection,
+            who,
+            dry_run,
+            lambda meant: self._spool.release(meant, now, dry_run=dry_run, told=told),
         )
 
     async def delete(self, selection: Selection, who: str, *, dry_run: bool = False) -> Changed:
         """End deliveries without a report: a drop by a person, whom the spool's drop row names."""
-        rule = f"queue delete by {who}"
+        told = self._teller(Change.DELETE, who)
         return await self._steer(
-            Change.DELETE, selection, who, dry_run, lambda meant: self._spool.drop(meant, rule, dry_run=dry_run)
+            Change.DELETE,
+            selection,
+            who,
+            dry_run,
+            lambda meant: self._spool.drop(meant, delete_rule(who), dry_run=dry_run, told=told),
         )
 
     async def bounce(self, selection: Selection, who: str, *, dry_run: bool = False) -> Changed:
         """End deliveries as failed: their senders get a report."""
         outcome = Failed(reply.RETURNED_BY_HAND, stage=Stage.ROUTE)
+        told = self._teller(Change.BOUNCE, who)
         return await self._steer(
-            Change.BOUNCE, selection, who, dry_run, lambda meant: self._spool.bounce(meant, outcome, dry_run=dry_run)
+            Change.BOUNCE,
+            selection,
+            who,
+            dry_run,
+            lambda meant: self._spool.bounce(meant, outcome, dry_run=dry_run, told=told),
         )
 
     async def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
@@ -245,6 +261,17 @@ class Control:
             )
         self._destinations.wake()
         return changed
+
+    def _teller(self, change: Change, who: str) -> Told:
+        """Return what tells of each recipient that is changed, slice by slice."""
+
+        def told(changed: Sequence[QueuedMessage]) -> None:
+            now = self._clock.now()
+            for message in changed:
+                for fact in facts_of(change, who, message, now):
+                    self._outlet.emit(fact)
+
+        return told
 
     async def _destination_rows(self, stats: Sequence[DomainStats]) -> tuple[DestinationRow, ...]:
         """Add to the counts what the scheduler knows, and a look at the oldest message of each, while there is time."""

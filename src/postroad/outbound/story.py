@@ -22,7 +22,9 @@ from postroad.core.facts import (
     Delivered,
     Dropped,
     Expired,
+    Held,
     Received,
+    Released,
     Reported,
 )
 from postroad.core.ids import MessageId
@@ -34,7 +36,7 @@ RECENT_MAX: Final = 4096
 BEHIND_MAX: Final = 4096
 """Facts that wait for one who watches."""
 
-StoryFact = Received | Attempted | Delivered | Deferred | Bounced | Expired | Dropped | Reported
+StoryFact = Received | Attempted | Delivered | Deferred | Bounced | Expired | Dropped | Reported | Held | Released
 _STORY: Final = StoryFact.__args__
 _ENDINGS: Final = (Delivered, Bounced, Expired, Dropped)
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, Protocol
 
 import msgspec
 
 from postroad.core.faces import Clock
-from postroad.core.facts import AnyFact, Dropped
+from postroad.core.facts import AnyFact, Bounced, Deferred, Delivered, Dropped, Expired, Received
 from postroad.core.ids import MessageId, parse_id
 from postroad.core.reply import Reply
 from postroad.observe.packing import address_key, addresses_of
@@ -92,22 +92,38 @@ class Tracing:
 
     async def _stored(self, wanted: MessageId | str) -> AsyncGenerator[AnyFact, None]:
         """Yield what is stored, with the drops that only the spool knows. Raises NotThere for an unknown message."""
-        drops: Sequence[DropRow] = () if isinstance(wanted, str) else await self._fleet.drops(wanted)
-        missing = {drop.number: drop for drop in drops}
+        unended = {wanted} if not isinstance(wanted, str) else await self._unended(wanted)
+        missing = {(drop[0], drop[1].number): drop for message in unended for drop in await self._drops(message)}
         told = False
         async with _closing(self._stories(wanted)) as stored:
             async for fact in stored:
                 told = True
-                if isinstance(fact, Dropped) and fact.message == wanted:
-                    missing.pop(fact.number, None)
+                if isinstance(fact, Dropped):
+                    missing.pop((fact.message, fact.number), None)
                 for lost in _lost(missing, fact.at):
-                    yield _drop_fact(wanted, lost)
+                    yield lost
                 yield fact
         for lost in _lost(missing, float("inf")):
             told = True
-            yield _drop_fact(wanted, lost)
+            yield lost
         if not told and not isinstance(wanted, str):
             await self._need_queued(wanted)
+
+    async def _unended(self, address: str) -> set[MessageId]:
+        """Return the messages of a story some of whose recipients have no end in it: the spool may know one."""
+        waiting: dict[MessageId, set[int]] = {}
+        async with _closing(self._stories(address)) as stored:
+            async for fact in stored:
+                if isinstance(fact, Received):
+                    waiting.setdefault(fact.message, set()).update(range(len(fact.recipients)))
+                elif isinstance(fact, Deferred):
+                    waiting.setdefault(fact.message, set()).add(fact.number)
+                elif isinstance(fact, Delivered | Bounced | Expired | Dropped) and fact.message in waiting:
+                    waiting[fact.message].discard(fact.number)
+        return {message for message, numbers in waiting.items() if numbers}
+
+    async def _drops(self, message: MessageId) -> list[_Lost]:
+        return [(message, drop) for drop in await self._fleet.drops(message)]
 
     async def _need_queued(self, message: MessageId) -> None:
         try:
@@ -238,16 +254,20 @@ def parse_wanted(text: str) -> MessageId | str:
         raise ControlRefused(f'"{text[:60]}" is neither the id of a message nor an address.', 2) from None
 
 
-def _lost(missing: dict[int, DropRow], now: float) -> Sequence[DropRow]:
+_Lost = tuple[MessageId, DropRow]
+
+
+def _lost(missing: dict[tuple[MessageId, int], _Lost], now: float) -> list[Dropped]:
     """Take out and return the drops that a story at ``now`` has gone past, the oldest first."""
-    past = sorted((drop for drop in missing.values() if drop.at + DROP_MISSING_AFTER < now), key=lambda drop: drop.at)
-    for drop in past:
-        del missing[drop.number]
-    return past
+    past = sorted(
+        (lost for lost in missing.values() if lost[1].at + DROP_MISSING_AFTER < now), key=lambda lost: lost[1].at
+    )
+    for message, drop in past:
+        del missing[message, drop.number]
+    return [_drop_fact(message, drop) for message, drop in past]
 
 
-def _drop_fact(message: MessageId | str, drop: DropRow) -> Dropped:
-    assert not isinstance(message, str)
+def _drop_fact(message: MessageId, drop: DropRow) -> Dropped:
     return Dropped(
         at=drop.at,
         message=message,

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -24,12 +23,15 @@ from postroad.http.api_client import ApiSteering
 from postroad.net.local import user_name
 from postroad.net.name_servers import NameServers
 from postroad.net.resolve import DnsResolver
-from postroad.observe.log import Level, LogLines
+from postroad.observe.kinds import Level, level_of
+from postroad.observe.segments import FactStore
+from postroad.observe.telling import tell
 from postroad.outbound.relay import RelaySteering
 from postroad.outbound.steering import ControlRefused, NoRelay, Steering
 from postroad.service.data_dir import CONTROL, FACTS
 from postroad.service.shards import number_of_damaged, shard_directory, shard_numbers
 from postroad.service.system_dice import SystemDice
+from postroad.service.threads import WorkerThreads
 from postroad.spool.errors import StoreTooNew, StoreTrouble
 from postroad.spool.face import Spool
 from postroad.spool.owner import ShardOwned
@@ -37,8 +39,8 @@ from postroad.spool.real_disk import OsDisk
 from postroad.spool.salvage import Salvaged, salvage
 from postroad.spool.store import DATABASE_NAME
 
-TOLD_MAX: Final = 10_000
-"""Facts of one command that are kept in memory until its end; more are many of one kind."""
+TOLD_AT_ONCE: Final = 1_000
+"""Facts that a command keeps in memory before it has them stored."""
 OpenSpools = Callable[[Settings, Clock, Outlet], AbstractAsyncContextManager[Sequence[Spool]]]
 """Takes the locks of all shards, opens them, and closes them in order. Raises ShardOwned and OSError."""
 
@@ -62,7 +64,7 @@ async def open_queue(settings: Settings, clock: Clock, open_spools: OpenSpools) 
         yield remote
         return
     who = user_name(os.geteuid())
-    outlet = FactsToPeople()
+    outlet = FactsOfCommand(settings, clock)
     opening = open_spools(settings, clock, outlet)  # imports what it needs while we still may read everything
     from postroad.service.resting import resting_relay
 
@@ -71,24 +73,7 @@ async def open_queue(settings: Settings, clock: Clock, open_spools: OpenSpools) 
             try:
                 yield relay
             finally:
-                await store_told(outlet.told, settings, clock)
-
-
-async def store_told(told: Collection[AnyFact], settings: Settings, clock: Clock) -> None:
-    """Keep what a person has done among the facts of the relay, so that a trace tells of it too."""
-    from postroad.observe.segments import FactStore
-    from postroad.service.threads import WorkerThreads
-
-    if not told:
-        return
-    threads = WorkerThreads()
-    try:
-        directory, facts = str(settings.data_dir / FACTS), settings.facts
-        store = FactStore(directory, "cli", threads=threads, clock=clock, keep=facts.keep, disk_max=facts.disk_max)
-        store.take(list(told))
-        await store.close()
-    finally:
-        threads.close()
+                await outlet.close()
 
 
 @asynccontextmanager
@@ -145,17 +130,49 @@ async def resolve(server: TcpAddress, name: str, seconds: float) -> tuple[str, .
         await resolver.close()
 
 
-class FactsToPeople:
-    """An Outlet for a command: a person who steers sees on standard error what the relay would have logged."""
+class FactsOfCommand:
+    """An Outlet for a command: what a person does is kept among the facts of the relay, so that a trace tells of it.
 
-    def __init__(self) -> None:
-        self._lines = LogLines("logfmt", Level.INFO)
-        self.told: deque[AnyFact] = deque(maxlen=TOLD_MAX)
+    Trouble is told on standard error at once. However much is done, TOLD_AT_ONCE facts are in memory here, and what the
+    store has waiting (observe/segments.py) besides.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._told: list[AnyFact] = []
+        self._open = AsyncExitStack()
+        self._store: FactStore | None = None
 
     def emit(self, fact: AnyFact) -> None:
-        self.told.append(fact)
-        if (line := self._lines.line(fact)) is not None:
-            sys.stderr.write(line.decode("utf-8", "replace") + "\n")
+        self._told.append(fact)
+        if level_of(fact) >= Level.WARNING:
+            sys.stderr.write(f"postroad: {tell(fact)}.\n")
+        if len(self._told) >= TOLD_AT_ONCE:
+            self._hand_on()
+
+    async def close(self) -> None:
+        """Return when all is stored, or could not be."""
+        self._hand_on()
+        await self._open.aclose()
+
+    def _hand_on(self) -> None:
+        told, self._told = self._told, []
+        if not told:
+            return
+        if self._store is None:
+            self._store = self._new_store()
+        self._store.take(told)
+
+    def _new_store(self) -> FactStore:
+        threads = WorkerThreads()
+        self._open.callback(threads.close)
+        directory, facts = str(self._settings.data_dir / FACTS), self._settings.facts
+        store = FactStore(
+            directory, "cli", threads=threads, clock=self._clock, keep=facts.keep, disk_max=facts.disk_max
+        )
+        self._open.push_async_callback(store.close)
+        return store
 
 
 async def _is_served(remote: Steering) -> bool:

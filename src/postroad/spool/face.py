@@ -148,6 +148,15 @@ class ContentReader(Protocol):
     def close(self) -> None: ...
 
 
+def wants_report(envelope: Envelope, number: int) -> bool:
+    """True if the failure of a recipient is reported: there is a sender, who wants to be told (RFC 3461)."""
+    return envelope.sender is not None and envelope.recipients[number].wants_failure
+
+
+Told = Callable[[Sequence[QueuedMessage]], None]
+"""Hears of a slice of a bulk change: messages with those of their deliveries that were changed, as they were before."""
+
+
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which deliveries a person means. All given conditions must hold; patterns as in routes."""
 
@@ -311,14 +320,24 @@ class Spool(Protocol):
     async def flush(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed:
         """Make DUE deliveries due now."""
 
-    async def hold(self, selection: Selection, *, dry_run: bool = False) -> Changed: ...
+    async def hold(self, selection: Selection, *, dry_run: bool = False, told: Told | None = None) -> Changed:
+        """Keep DUE deliveries until they are released.
 
-    async def release(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed: ...
+        ``told``, here and below, hears of each slice once it is committed.
+        """
 
-    async def drop(self, selection: Selection, rule: str, *, dry_run: bool = False) -> Changed:
+    async def release(
+        self, selection: Selection, now: float, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed: ...
+
+    async def drop(
+        self, selection: Selection, rule: str, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed:
         """End deliveries without report, by a named rule or person; leaves a durable drop row each."""
 
-    async def bounce(self, selection: Selection, outcome: Outcome, *, dry_run: bool = False) -> Changed:
+    async def bounce(
+        self, selection: Selection, outcome: Outcome, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed:
         """End deliveries as failed: a report becomes due where one is wanted, else a drop row."""
 
     def stats(self) -> SpoolStats: ...

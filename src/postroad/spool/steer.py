@@ -25,7 +25,9 @@ from postroad.spool.face import (
     QueuedMessage,
     Selection,
     SpoolRefused,
+    Told,
     Why,
+    wants_report,
 )
 from postroad.spool.rows import Head, HeadRow, WaitingRow, queued
 from postroad.spool.selection import UNWARNED, WAITING, Filter, Search
@@ -71,6 +73,16 @@ def _next_size(size: int, seconds: float) -> int:
     """Return how many rows to change next, where changing ``size`` took so long."""
     fitting = int(size * CHANGE_SECONDS / max(seconds, 0.001))
     return max(SLICE_MIN, min(SLICE, fitting, 2 * size))
+
+
+def _by_message(pairs: Pairs) -> Sequence[QueuedMessage]:
+    """Return what the pairs, which are in the order of ids, are about."""
+    grouped: list[Found] = []
+    for head, delivery in pairs:
+        if not grouped or grouped[-1][0].id != head.id:
+            grouped.append((head, []))
+        grouped[-1][1].append(delivery)
+    return [queued(head, deliveries) for head, deliveries in grouped]
 
 
 class Steer(Counting):
@@ -199,25 +211,33 @@ class Steer(Counting):
 
         return await self._change(selection, (DeliveryState.DUE,), apply, DeliveryState.DUE, now, dry_run=dry_run)
 
-    async def hold(self, selection: Selection, *, dry_run: bool = False) -> Changed:
+    async def hold(self, selection: Selection, *, dry_run: bool = False, told: Told | None = None) -> Changed:
         def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
             store.steer(delivery, DeliveryState.HELD, delivery.due_at)
 
-        return await self._change(selection, (DeliveryState.DUE,), apply, DeliveryState.HELD, 0.0, dry_run=dry_run)
+        states = (DeliveryState.DUE,)
+        return await self._change(selection, states, apply, DeliveryState.HELD, 0.0, dry_run=dry_run, told=told)
 
-    async def release(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed:
+    async def release(
+        self, selection: Selection, now: float, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed:
         def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
             store.steer(delivery, DeliveryState.DUE, now)
 
-        return await self._change(selection, (DeliveryState.HELD,), apply, DeliveryState.DUE, now, dry_run=dry_run)
+        states = (DeliveryState.HELD,)
+        return await self._change(selection, states, apply, DeliveryState.DUE, now, dry_run=dry_run, told=told)
 
-    async def drop(self, selection: Selection, rule: str, *, dry_run: bool = False) -> Changed:
+    async def drop(
+        self, selection: Selection, rule: str, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed:
         def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
             store.drop(head.envelope, delivery, rule, self._now())
 
-        return await self._change(selection, tuple(DeliveryState), apply, None, 0.0, dry_run=dry_run)
+        return await self._change(selection, tuple(DeliveryState), apply, None, 0.0, dry_run=dry_run, told=told)
 
-    async def bounce(self, selection: Selection, outcome: Outcome, *, dry_run: bool = False) -> Changed:
+    async def bounce(
+        self, selection: Selection, outcome: Outcome, *, dry_run: bool = False, told: Told | None = None
+    ) -> Changed:
         def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
             if self._wants_report(head, delivery):
                 store.steer(delivery, DeliveryState.REPORT_FAILED, delivery.due_at, outcome)
@@ -225,11 +245,12 @@ class Steer(Counting):
                 store.drop(head.envelope, delivery, "bounced by hand, no report wanted", self._now())
 
         states = (DeliveryState.DUE, DeliveryState.HELD)
-        return await self._change(selection, states, apply, DeliveryState.REPORT_FAILED, 0.0, dry_run=dry_run)
+        new = DeliveryState.REPORT_FAILED
+        return await self._change(selection, states, apply, new, 0.0, dry_run=dry_run, told=told)
 
     @staticmethod
     def _wants_report(head: Head, delivery: Delivery) -> bool:
-        return head.envelope.sender is not None and head.envelope.recipients[delivery.number].wants_failure
+        return wants_report(head.envelope, delivery.number)
 
     async def _change(
         self,
@@ -240,8 +261,9 @@ class Steer(Counting):
         due_at: float,
         *,
         dry_run: bool,
+        told: Told | None = None,
     ) -> Changed:
-        """Change all that is meant, slice by slice."""
+        """Change all that is meant, slice by slice; ``told`` hears of each."""
         search = Search(selection, states)
         if dry_run and search.is_exact and search.filter.ids is None:
             return await self._count_meant(search)
@@ -268,6 +290,8 @@ class Steer(Counting):
                     asked = self._time()
                     free = await self._apply_slice(free, apply, new, due_at, watch)
                     size = _next_size(size, self._time() - asked)
+                    if told is not None:
+                        told(_by_message(free))
             finally:
                 self.agenda.unwatch(watch)
             recipients += len(free)

@@ -140,16 +140,21 @@ class MemoryQueue:
         apply: Callable[[face.Delivery], None],
         *,
         dry_run: bool,
+        told: face.Told | None = None,
     ) -> face.Changed:
         recipients = messages = in_flight = 0
-        for kept, rows in self._meant(selection):
+        for kept, rows in list(self._meant(selection)):
             meant = [row for row in rows if row.state in states]
             free = [row for row in meant if row.number not in kept.claimed]
             in_flight += len(meant) - len(free)
             recipients += len(free)
             messages += bool(free)
-            for row in () if dry_run else free:
+            if dry_run or not free:
+                continue
+            for row in free:
                 apply(row)
+            if told is not None:
+                told([kept.queued(free)])
         return face.Changed(recipients, messages, in_flight)
 
     def _wake(self, row: face.Delivery, now: float) -> None:
@@ -159,26 +164,35 @@ class MemoryQueue:
     async def flush(self, selection: face.Selection, now: float, *, dry_run: bool = False) -> face.Changed:
         return self._steer(selection, (_DUE,), lambda row: self._wake(row, now), dry_run=dry_run)
 
-    async def hold(self, selection: face.Selection, *, dry_run: bool = False) -> face.Changed:
+    async def hold(
+        self, selection: face.Selection, *, dry_run: bool = False, told: face.Told | None = None
+    ) -> face.Changed:
         return self._steer(
-            selection, (_DUE,), lambda row: self._change_row(_replace(row, state=_HELD)), dry_run=dry_run
+            selection, (_DUE,), lambda row: self._change_row(_replace(row, state=_HELD)), dry_run=dry_run, told=told
         )
 
-    async def release(self, selection: face.Selection, now: float, *, dry_run: bool = False) -> face.Changed:
-        return self._steer(selection, (_HELD,), lambda row: self._wake(row, now), dry_run=dry_run)
+    async def release(
+        self, selection: face.Selection, now: float, *, dry_run: bool = False, told: face.Told | None = None
+    ) -> face.Changed:
+        return self._steer(selection, (_HELD,), lambda row: self._wake(row, now), dry_run=dry_run, told=told)
 
-    async def drop(self, selection: face.Selection, rule: str, *, dry_run: bool = False) -> face.Changed:
-        return self._steer(selection, tuple(DeliveryState), lambda row: self._end(row, rule), dry_run=dry_run)
+    async def drop(
+        self, selection: face.Selection, rule: str, *, dry_run: bool = False, told: face.Told | None = None
+    ) -> face.Changed:
+        states = tuple(DeliveryState)
+        return self._steer(selection, states, lambda row: self._end(row, rule), dry_run=dry_run, told=told)
 
-    async def bounce(self, selection: face.Selection, outcome: Outcome, *, dry_run: bool = False) -> face.Changed:
+    async def bounce(
+        self, selection: face.Selection, outcome: Outcome, *, dry_run: bool = False, told: face.Told | None = None
+    ) -> face.Changed:
         def apply(row: face.Delivery) -> None:
             envelope = self._kept[row.message].envelope
-            if envelope.sender is not None and envelope.recipients[row.number].wants_failure:
+            if face.wants_report(envelope, row.number):
                 self._change_row(_replace(row, state=_REPORT, last=outcome))
             else:
                 self._end(row, "bounced by hand, no report wanted")
 
-        return self._steer(selection, (_DUE, _HELD), apply, dry_run=dry_run)
+        return self._steer(selection, (_DUE, _HELD), apply, dry_run=dry_run, told=told)
 
     # --- counts and life ---
 
