@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import typer
 
-from postroad.cli.configuration import load_configuration
+from postroad.cli.broken import settings_to_steer
 from postroad.cli.house import House
 from postroad.cli.output import write_line
 
@@ -72,7 +72,7 @@ def complete_destination(context: typer.Context, incomplete: str) -> list[str]:
 
 
 async def _names(house: House) -> set[str]:
-    steering = house.ask_relay(load_configuration(None).settings)
+    steering = house.ask_relay(settings_to_steer(None)[0])
     async with asyncio.timeout(ANSWER_TIMEOUT):
         names = {row.domain for row in (await steering.stats(OFFERED_MAX)).destinations}
         names |= {row.destination for row in await steering.suspensions()}

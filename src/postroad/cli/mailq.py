@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from postroad.cli.configuration import ConfigFile, load_configuration
+from postroad.cli.configuration import ConfigFile
 from postroad.cli.house import house_of
 from postroad.cli.output import counted, printable, write_json, write_line
 from postroad.cli.queue import pages
 from postroad.cli.selection import Json
+from postroad.cli.whole import opened_relay
 
 if TYPE_CHECKING:
     from postroad.outbound.steering import MessageRow
@@ -33,11 +34,10 @@ def mailq(context: typer.Context, as_json: Json = False, config: ConfigFile = No
     from postroad.spool.face import Selection
 
     house = house_of(context)
-    settings = load_configuration(config).settings
 
     async def run() -> tuple[int, int]:
         messages = octets = 0
-        async with house.open_queue(settings) as steering:
+        async with opened_relay(house, config) as steering:
             async for page in pages(steering, Selection(), 0):
                 for row in page:
                     if not messages and not as_json:

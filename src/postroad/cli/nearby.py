@@ -105,7 +105,7 @@ def _well_known() -> Nearby:
 
 
 def _read(file: Path) -> Nearby:
-    tables = list(_tables(file))
+    tables = list(file_tables(file))
     hostname = next((text for table in tables if (text := _text(table.get("hostname")))), "") or machine_name()
     names = (table.get("names") for table in tables)
     origin = next((text for each in names if isinstance(each, dict) and (text := _text(each.get("origin")))), "")
@@ -118,7 +118,7 @@ def _read(file: Path) -> Nearby:
     return Nearby(hostname, origin or hostname, tuple(places))
 
 
-def _tables(file: Path) -> Iterator[dict[str, Any]]:
+def file_tables(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the tree of the file, then of those that it includes."""
     waiting, seen = [file], set[Path]()
     while waiting and len(seen) < FILES_MAX:

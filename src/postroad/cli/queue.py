@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -23,7 +22,6 @@ from postroad.cli.output import (
     TableWriter,
     coloured,
     counted,
-    prepare,
     shown_next,
     shown_size,
     shown_span,
@@ -47,6 +45,7 @@ from postroad.cli.selection import (
     parse_selection,
     parse_steered,
 )
+from postroad.cli.whole import opened_relay
 
 if TYPE_CHECKING:
     from postroad.core.ids import MessageId
@@ -78,7 +77,7 @@ def list_(
     house = house_of(context)
 
     async def run() -> None:
-        async with _opened(house, config) as steering:
+        async with opened_relay(house, config) as steering:
             await _write_list(house, pages(steering, selection, limit), as_json=as_json)
 
     asyncio.run(run())
@@ -96,7 +95,7 @@ def show(
     house = house_of(context)
 
     async def run() -> MessageRow:
-        async with _opened(house, config) as steering:
+        async with opened_relay(house, config) as steering:
             return await steering.show(identifier)
 
     row = asyncio.run(run())
@@ -120,7 +119,7 @@ def stats(
     house = house_of(context)
 
     async def run() -> QueueStats:
-        async with _opened(house, config) as steering:
+        async with opened_relay(house, config) as steering:
             return await with_progress("Counting", steering.stats(limit))
 
     found = asyncio.run(run())
@@ -151,12 +150,6 @@ def salvage(
     write_line(f"Salvaged       {counted(found.salvaged, 'message')}")
     write_line(f"Already there  {counted(found.already_there, 'message')}")
     write_line(f"Unreadable     {counted(found.unreadable, 'message')}")
-
-
-def _opened(house: House, config: ConfigFile) -> AbstractAsyncContextManager[Steering]:
-    settings = load_configuration(config).settings
-    prepare()
-    return house.open_queue(settings)
 
 
 # --- changing ------------------------------------------------------------------------------------------
@@ -211,7 +204,7 @@ def _change(
     change = Change(verb)
 
     async def run() -> Changed:
-        async with _opened(house, config) as steering:
+        async with opened_relay(house, config) as steering:
             if not (yes or dry_run or 0 < len(selection.ids) <= ASK_ABOVE):
                 counts = await with_progress("Counting", steering.change(change, selection, dry_run=True))
                 _ask(change, counts)

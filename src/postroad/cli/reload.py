@@ -10,7 +10,8 @@ import asyncio
 
 import typer
 
-from postroad.cli.configuration import ConfigFile, load_configuration
+from postroad.cli.broken import settings_to_steer
+from postroad.cli.configuration import ConfigFile
 from postroad.cli.house import house_of
 from postroad.cli.output import coloured, with_progress, write_json, write_line
 from postroad.cli.selection import Json
@@ -18,9 +19,17 @@ from postroad.cli.selection import Json
 
 def reload(context: typer.Context, as_json: Json = False, config: ConfigFile = None) -> None:
     """Take over the changed configuration without a restart: all of it, or nothing if anything is wrong."""
+    from postroad.outbound.steering import NoRelay
+
     house = house_of(context)
-    relay = house.ask_relay(load_configuration(config).settings)
-    result = asyncio.run(with_progress("Reloading", relay.reload()))
+    settings, wrong = settings_to_steer(config)  # the relay judges the file, so that a refusal is in its audit
+    relay = house.ask_relay(settings)
+    try:
+        result = asyncio.run(with_progress("Reloading", relay.reload()))
+    except NoRelay:
+        if wrong is not None:
+            raise wrong from None
+        raise
     if as_json:
         write_json(result)
         return

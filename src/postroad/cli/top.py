@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from postroad.cli.configuration import ConfigFile, load_configuration
+from postroad.cli.broken import WARNING, settings_to_steer
+from postroad.cli.configuration import ConfigFile
 from postroad.cli.house import House, house_of
-from postroad.cli.output import is_terminal, write_json
+from postroad.cli.output import is_terminal, write_error, write_json
 
 if TYPE_CHECKING:
     from postroad.cli.top_view import Snapshot, View
@@ -59,9 +60,11 @@ def top(
     from postroad.outbound.steering import ControlRefused
 
     house = house_of(context)
-    settings = load_configuration(config).settings
+    settings, wrong = settings_to_steer(config)
     if not (once or as_json or is_terminal()):
         raise ControlRefused("Standard output is no terminal: say --once for one page, or --json.", 2)
+    if wrong is not None:
+        write_error(WARNING)
     relay = house.ask_relay(settings)
     watching = _Watching(house, relay, Snapshot(settings.hostname), interval)
     if once or as_json:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from postroad.cli.configuration import ConfigFile, load_configuration
-from postroad.cli.output import prepare
+from postroad.cli.broken import WARNING, settings_to_steer
+from postroad.cli.configuration import ConfigFile
+from postroad.cli.output import prepare, write_error
 
 if TYPE_CHECKING:
     from postroad.cli.house import House
@@ -28,11 +29,31 @@ Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for
 
 @asynccontextmanager
 async def opened_relay(house: House, config: ConfigFile) -> AsyncIterator[RelaySteering]:
-    """Give the steering of the relay, or of its data where none runs. Raises ControlRefused."""
-    settings = load_configuration(config).settings
+    """Give the steering of the relay, or of its data where none runs.
+
+    Where the configuration file is broken, that of the relay that runs, with a warning.
+
+    Raises:
+        ControlRefused: neither can be steered.
+        SettingsError: the file is broken, and no relay runs.
+    """
+    from postroad.outbound.steering import ControlRefused, NoRelay
+
+    settings, wrong = settings_to_steer(config)
     prepare()
-    async with house.open_queue(settings) as steering:
-        yield steering
+    if wrong is None:
+        async with house.open_queue(settings) as steering:
+            yield steering
+        return
+    relay = house.ask_relay(settings)
+    try:
+        await relay.health()
+    except NoRelay:
+        raise wrong from None
+    except ControlRefused:
+        pass  # it is there, and says itself what it cannot do
+    write_error(WARNING)
+    yield relay
 
 
 def parse_until(text: str, now: float) -> float | None:
