@@ -117,10 +117,12 @@ class Judge:
         """True if the disk failed when the client was refused, and its worker died before the disk was well again."""
         if sent.code != 451 or not self._is_troubled(sent.dot_at, sent.told_at):
             return False
-        return any(
-            sent.worker in one.workers and sent.told_at - 0.1 <= one.at <= sent.told_at + 30.0
-            for one in (*self.book.crashes, *self.book.stops)
-        )
+        last = sent.told_at  # tries to open it again are REOPEN_LONGEST apart, and each fails visibly
+        for at, _ in self.played.troubles:
+            if last < at <= last + 15.0:
+                last = at
+        ends = (*self.book.crashes, *self.book.stops)
+        return any(sent.worker in one.workers and sent.told_at - 0.1 <= one.at <= last + 15.0 for one in ends)
 
     def _ends(self, sent: Sent, number: int, address: str) -> list[str]:
         """Return how a recipient ended, all the ways that can be seen."""

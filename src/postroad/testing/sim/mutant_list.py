@@ -145,7 +145,7 @@ MUTANTS: Final = (
         "            or self.is_claimed(message, delivery.number)\n",
         "",
     ),
-    _one("limit-off-by-one", "ledger/local.py", "        if taken >= most:\n", "        if taken > most:\n"),
+    _one("limit-off-by-one", "ledger/leases.py", "        if free <= 0:\n", "        if free < 0:\n"),
     _one(
         "rate-off-by-a-few",
         "ledger/meter.py",
