@@ -135,6 +135,27 @@ def test_a_spool_that_refuses_is_a_sentence() -> None:
         run(fleet(away(SpoolRefused(Why.TROUBLE, "disk"))).change(Change.HOLD, Selection(domain="a.example")))
 
 
+class Here:
+    """What happens outside the parts."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    async def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
+        self.asked.append(everything)
+        yield Trouble(at=NOW, what="process", why="ended")
+
+
+def test_who_follows_everything_hears_what_happens_outside_the_parts() -> None:
+    async def heard(here: Here, *, everything: bool) -> list[AnyFact]:
+        return [one async for one in Fleet({}, here=here).watch(None, everything=everything)]
+
+    here = Here()
+    assert [getattr(one, "what", "") for one in run(heard(here, everything=True))] == ["process"]
+    assert run(heard(here, everything=False)) == []
+    assert here.asked == [True]
+
+
 def test_counters_are_of_those_that_answer() -> None:
     rows = run(fleet(away(), ScriptedSteering()).worker_counters())
     assert [(row.worker, row.counter.name) for row in rows] == [("1", "messages_received_total"), ("1", "connections")]

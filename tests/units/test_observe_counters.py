@@ -62,6 +62,11 @@ def test_a_destination_has_its_own_number_only_if_it_is_configured():
     found = numbers(counters)
     assert found["deferrals_total stage=rcpt code=4xx destination=smtp:relay.example:587"] == 1
     assert found["deferrals_total stage=rcpt code=4xx destination=other"] == 2
+    counters.name_destinations(["mx:a"])
+    counters.take([sample(facts.Deferred, destination=name) for name in ("smtp:relay.example:587", "mx:a")])
+    found = numbers(counters)
+    assert found["deferrals_total stage=rcpt code=4xx destination=mx:a"] == 1
+    assert found["deferrals_total stage=rcpt code=4xx destination=other"] == 3
 
 
 HOSTILE = st.text(max_size=200) | st.sampled_from(["\n", '"', "\u202e", "x" * 10_000])

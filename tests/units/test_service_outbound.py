@@ -9,7 +9,7 @@ from postroad.core.address import parse_mailbox
 from postroad.core.envelope import LOCAL_CLIENT, Client
 from postroad.outbound.hops import Hop, ToHops, ToMaildir, ToNothing, ToRefusal
 from postroad.outbound.planner import AskMx
-from postroad.service.routes import build_router, hop_names, ourselves
+from postroad.service.routes import build_router, destination_keys, hop_names, ourselves
 
 ALICE = parse_mailbox("alice@example.org")
 INSIDE, OUTSIDE = Client("10.0.0.1"), Client("192.0.2.1")
@@ -56,6 +56,16 @@ def test_a_next_hop_brings_its_own_settings():
 def test_the_name_of_a_next_hop_is_found_by_its_key():
     settings = load_text(f'{NAMED}\n[[route]]\nto = "*"\nvia = ["p", "smtp://other.example"]').settings
     assert hop_names(settings) == {"smtp:out.example:587#p!verified": "p"}
+
+
+def test_what_is_counted_by_name_is_what_the_configuration_names():
+    more = '[[route]]\nto = "a.example"\nvia = "maildir:/var/mail/{address}"\n[[route]]\nto = "b.example"\nvia = "mx"'
+    settings = load_text(f'{NAMED}\n{more}\n[[route]]\nto = "*"\nvia = ["p", "lmtp://other.example:24"]').settings
+    assert destination_keys(settings) == {
+        "smtp:out.example:587#p!verified",
+        "lmtp:other.example:24",
+        "maildir:/var/mail/{address}",
+    }
 
 
 def test_tls_of_the_route_makes_another_destination():

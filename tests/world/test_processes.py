@@ -8,12 +8,14 @@ where somebody would call it an outage.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import threading
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ from tests.world.counting import CountingSink
 from tests.world.harness import Relay, group, running, wait_until
 from tests.world.load import Generator
 from tests.world.waiting import until
+
+from postroad.http.api_client import ApiSteering
 
 CONFIG = """
 [[route]]
@@ -147,6 +151,38 @@ def test_one_beside_the_mail_is_killed(tmp_path: Path, capsys: pytest.CaptureFix
             f"\n{role} killed: 50 messages more after {flowing:.2f} s, back after {back:.2f} s; "
             f"{taken} with 250, none lost"
         )
+
+
+def test_who_follows_hears_of_a_process_and_metrics_count_it(tmp_path: Path) -> None:
+    """Once in the log, once in the numbers of the front, once to who follows."""
+    relay = Relay(tmp_path, config='[[route]]\nto = "*"\nvia = "discard:"\n')
+
+    async def heard(client: ApiSteering) -> list[str]:
+        told: list[str] = []
+        async with asyncio.timeout(60), aclosing(client.watch(None, everything=True)) as facts:
+            waiting = asyncio.ensure_future(facts.__anext__())
+            while not told or not told[-1].startswith("ProcessStarted worker"):
+                if not told:
+                    await asyncio.wait({waiting}, timeout=1.0)
+                    os.kill(victim, signal.SIGKILL)
+                fact = await waiting
+                told.append(f"{type(fact).__name__} {getattr(fact, 'process', '')}")
+                waiting = asyncio.ensure_future(facts.__anext__())
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        return told
+
+    with running(relay):
+        victim = relay.pids("worker")[1]
+        client = ApiSteering(relay.data_dir / "control.sock")
+        assert asyncio.run(heard(client)).count("ProcessEnded worker") == 1
+        rows = asyncio.run(client.counters())
+        ended = [row for row in rows if row.counter.name == "processes_ended_total" and row.counter.value]
+        assert [(row.worker, row.counter.labels, row.counter.value) for row in ended] == [
+            ("front", (("process", "worker"),), 1.0)
+        ]
+        assert relay.log.count("kind=process-ended process=worker") == 1
+        assert relay.stop() == 0
 
 
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar, cast
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
@@ -20,11 +20,14 @@ from postroad.outbound.relay import RelayHealth, RelaySteering, WorkerCounter
 from postroad.outbound.steering import ControlRefused, Counter, QueueStats
 
 PREFIX: Final = "postroad_"
+BUCKET: Final = "_bucket"
+"""What observe/counters.py calls the rows of a histogram, with ``le``."""
 KEPT_FOR: Final = 1.0
 """Seconds for which an answer is good for others who ask."""
 
 T = TypeVar("T")
-Family = CounterMetricFamily | GaugeMetricFamily
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+_Numbers = list[tuple[str, Counter]]
 router = APIRouter(tags=["machines"])
 
 
@@ -117,9 +120,13 @@ def exposition(seen: Seen) -> bytes:
 
 def _counter_families(rows: Iterable[WorkerCounter]) -> Iterator[Family]:
     """Yield the counters of all workers, those of one name together, the worker as their first label."""
-    by_name: dict[str, list[tuple[str, Counter]]] = {}
+    by_name: dict[str, _Numbers] = {}
     for row in rows:
         by_name.setdefault(row.counter.name, []).append((row.worker, row.counter))
+    histograms = {name.removesuffix(BUCKET) for name, of in by_name.items() if _is_bucket(name, of)}
+    for base in sorted(histograms):
+        parts = [by_name.pop(base + part, []) for part in (BUCKET, "_sum", "_count")]
+        yield _histogram(base, parts[0], parts[1])
     for name, counters in sorted(by_name.items()):
         labels = list(dict.fromkeys(label for _, counter in counters for label, _ in counter.labels))
         kind = GaugeMetricFamily if counters[0][1].is_gauge else CounterMetricFamily
@@ -128,6 +135,20 @@ def _counter_families(rows: Iterable[WorkerCounter]) -> Iterator[Family]:
             values = dict(counter.labels)
             family.add_metric([worker, *(values.get(label, "") for label in labels)], counter.value)
         yield family
+
+
+def _is_bucket(name: str, counters: _Numbers) -> bool:
+    return name.endswith(BUCKET) and all("le" in dict(counter.labels) for _, counter in counters)
+
+
+def _histogram(name: str, buckets: _Numbers, sums: _Numbers) -> HistogramMetricFamily:
+    """Return the histogram of all workers; each worker's rows of ``_bucket`` come in the order of their bounds."""
+    family = HistogramMetricFamily(PREFIX + name, name.replace("_", " "), labels=["worker"])
+    summed = {worker: counter.value for worker, counter in sums}
+    for worker in dict.fromkeys(worker for worker, _ in buckets):
+        own = [(dict(counter.labels)["le"], counter.value) for of, counter in buckets if of == worker]
+        family.add_metric([worker], own, summed.get(worker, 0.0))
+    return family
 
 
 def _gauges(seen: Seen) -> Iterator[Family]:
@@ -151,6 +172,9 @@ def _gauges(seen: Seen) -> Iterator[Family]:
                 gauge.add_metric([], value)
                 yield gauge
     if seen.health is not None:
+        answering = GaugeMetricFamily(PREFIX + "workers_answering", "workers of which the numbers of the queue are")
+        answering.add_metric([], seen.health.workers_answering)
+        yield answering
         ready = GaugeMetricFamily(PREFIX + "process_ready", "1 if the process serves", labels=["process", "slot"])
         restarts = CounterMetricFamily(
             PREFIX + "process_restarts", "how often it was started again", labels=["process", "slot"]

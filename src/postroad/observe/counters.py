@@ -32,9 +32,15 @@ class Counters:
 
     def __init__(self, destinations: Collection[str] = ()) -> None:
         """``destinations``: keys of those that the configuration names, as facts call them."""
+        self._destinations = set(destinations)
         self._tallies: dict[type, tuple[_Tally, ...]] = {
-            kind: tuple(_Tally(count, destinations) for count in KINDS[kind].counts) for kind in facts.KINDS
+            kind: tuple(_Tally(count, self._destinations) for count in KINDS[kind].counts) for kind in facts.KINDS
         }
+
+    def name_destinations(self, destinations: Collection[str]) -> None:
+        """Hear of another configuration: these have a value of their own from now on."""
+        self._destinations.clear()
+        self._destinations.update(destinations)
 
     def take(self, facts: Sequence[AnyFact]) -> None:
         tallies = self._tallies
@@ -98,8 +104,7 @@ class _Tally:
 def _reader(label: Label, destinations: Collection[str]) -> Callable[[Any], str]:
     """Return what gives the value of a label for a fact, bounded."""
     if label.is_destination:
-        named = frozenset(destinations)
-        return lambda fact: value if (value := label.of(fact)) in named else OTHER
+        return lambda fact: value if (value := label.of(fact)) in destinations else OTHER
     if not label.is_open:
         return label.of
     seen: set[str] = set()

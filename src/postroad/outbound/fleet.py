@@ -18,7 +18,7 @@ import msgspec
 
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId, format_id
-from postroad.outbound.fleet_watch import watch_all
+from postroad.outbound.fleet_watch import Watched, watch_all
 from postroad.outbound.merge import (
     merge_changed,
     merge_counters,
@@ -66,10 +66,11 @@ class Answers(msgspec.Struct, Generic[T]):
 class Fleet:
     """``Steering`` over any number of parts, by name. Every call asks all parts at once."""
 
-    def __init__(self, parts: Mapping[str, Steering], *, kind: str = "worker") -> None:
-        """``kind`` and a part's name are what sentences say: ``worker 1``."""
+    def __init__(self, parts: Mapping[str, Steering], *, kind: str = "worker", here: Watched | None = None) -> None:
+        """``kind`` and a part's name are what sentences say: ``worker 1``; ``here``: what happens outside them."""
         self._parts = dict(parts)
         self._kind = kind
+        self._here = here
 
     async def list_messages(self, selection: Selection, *, after: MessageId | None, limit: int) -> MessagePage:
         size = max(1, min(limit, PAGE_MAX))
@@ -106,7 +107,10 @@ class Fleet:
         return changed
 
     async def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
-        async for fact in watch_all(self._parts, message, everything=everything):
+        parts: dict[str, Watched] = {**self._parts}
+        if self._here is not None and everything and message is None:
+            parts["here"] = self._here
+        async for fact in watch_all(parts, message, everything=everything):
             yield fact
 
     async def health(self) -> Health:

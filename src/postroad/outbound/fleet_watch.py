@@ -11,19 +11,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId, format_id
-from postroad.outbound.steering import ControlRefused, NotThere, Steering, Unanswered
+from postroad.outbound.steering import ControlRefused, NotThere, Unanswered
 
 AGAIN_AFTER: Final = 0.5
 """Seconds between two times that a part is asked. One that breaks off later than that is asked again at once: the
 question waits in its socket for the next worker of its slot, and hardly anything of that one is missed."""
 WAITING_MAX: Final = 256
 """Facts that wait for who watches, here; each part keeps some more (story.py)."""
+
+
+class Watched(Protocol):
+    """What can be watched: a queue, or this very process (story.py)."""
+
+    def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
+        """As Steering.watch."""
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -33,7 +40,7 @@ class _Ended(msgspec.Struct, frozen=True):
 
 
 async def watch_all(
-    parts: Mapping[str, Steering], message: MessageId | None, *, everything: bool
+    parts: Mapping[str, Watched], message: MessageId | None, *, everything: bool
 ) -> AsyncGenerator[AnyFact, None]:
     """Yield what all parts tell, until each has ended its story; a part that is away is asked again.
 
@@ -69,7 +76,7 @@ async def watch_all(
 
 
 async def _listen(
-    part: Steering, message: MessageId | None, everything: bool, heard: asyncio.Queue[AnyFact | _Ended]
+    part: Watched, message: MessageId | None, everything: bool, heard: asyncio.Queue[AnyFact | _Ended]
 ) -> None:
     """Tell ``heard`` what the part tells. One that was never reached ends; one that broke off is asked again."""
     was_reached, loop = False, asyncio.get_running_loop()

@@ -7,7 +7,7 @@ audit.py), stories (trace.py), the relay's processes and configuration, which th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -19,6 +19,7 @@ from postroad.outbound.audit import Audit
 from postroad.outbound.by_hand import OVERRIDES, SUSPENSIONS, ByHand, normal_name, shown_limits, shown_until
 from postroad.outbound.control import checked, format_selection
 from postroad.outbound.fleet import Fleet
+from postroad.outbound.merge import merge_counters
 from postroad.outbound.relay import (
     AuditRow,
     ConfigRow,
@@ -42,6 +43,9 @@ from postroad.outbound.steering import (
 from postroad.outbound.trace import Stories, Tracing
 from postroad.spool.face import Changed, Selection
 
+FRONT = "front"
+"""Where others have the number of a worker, in counters."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontHouse:
@@ -60,6 +64,8 @@ class FrontHouse:
     configuration: Callable[[], tuple[ConfigRow, ...]]
     reload: Callable[[str], Awaitable[ReloadResult]]
     """Read the configuration again, on behalf of a person. Raises ControlRefused with what is wrong."""
+    own: Callable[[], Sequence[Counter]] = tuple
+    """Give what this process has counted, and the supervisor through it."""
 
 
 class FrontSteering:
@@ -102,7 +108,7 @@ class FrontSteering:
         return msgspec.structs.replace(found, version=self._house.version, pid=supervisor)
 
     async def own_counters(self) -> tuple[Counter, ...]:
-        return await self._fleet.own_counters()
+        return merge_counters([await self._fleet.own_counters(), self._house.own()])
 
     async def drops(self, message: MessageId) -> tuple[DropRow, ...]:
         return await self._fleet.drops(message)
@@ -174,7 +180,8 @@ class FrontSteering:
     # --- the relay ---
 
     async def counters(self) -> tuple[WorkerCounter, ...]:
-        return await self._fleet.worker_counters()
+        own = (WorkerCounter(worker=FRONT, counter=counter) for counter in self._house.own())
+        return (*await self._fleet.worker_counters(), *own)
 
     async def relay_health(self) -> RelayHealth:
         healths, missing = await self._fleet.healths()
@@ -200,6 +207,7 @@ class FrontSteering:
             processes=processes,
             messages=sum(one.messages for one in healths.values()),
             recipients=sum(one.recipients for one in healths.values()),
+            workers_answering=len(healths),
         )
 
     async def configuration(self) -> tuple[ConfigRow, ...]:

@@ -87,6 +87,8 @@ class RelayHealth(msgspec.Struct, frozen=True, kw_only=True):
     processes: tuple[ProcessRow, ...]
     messages: int
     recipients: int
+    workers_answering: int = 0
+    """Of how many workers the two numbers are."""
 
 
 class ConfigRow(msgspec.Struct, frozen=True, kw_only=True):

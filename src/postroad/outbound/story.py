@@ -89,6 +89,15 @@ class Recent:
         self._stream.flush()
         await asyncio.sleep(0)
 
+    async def watch(self, message: MessageId | None, *, everything: bool = False) -> AsyncGenerator[AnyFact, None]:
+        """Yield what comes of a message, or of all, without end."""
+        watcher = self.watcher(message, everything=everything)
+        try:
+            async for fact in follow(watcher, None):
+                yield fact
+        finally:
+            watcher.close()
+
     def watcher(self, message: MessageId | None, *, everything: bool = False) -> Watcher:
         """Return one that has heard what is remembered of ``message`` and hears what comes; of all: what comes.
 

@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from postroad import __version__
 from postroad.config.explain import rows
 from postroad.config.load import Loaded
@@ -29,11 +31,12 @@ from postroad.outbound.fleet import Fleet
 from postroad.outbound.front import FrontHouse, FrontSteering
 from postroad.outbound.relay import ConfigRow, ProcessRow, ReloadResult
 from postroad.outbound.steering import ControlRefused
+from postroad.outbound.story import Recent
 from postroad.service.child import Birth, SecretPaths
 from postroad.service.connected import ledger_client
 from postroad.service.data_dir import FACTS, RUN
 from postroad.service.failures import StartFailed
-from postroad.service.leash import WHO_MAX, AnyMessage, AskReload, Leash, Processes, Ready, ReloadDone
+from postroad.service.leash import WHO_MAX, AnyMessage, AskReload, Leash, Processes, Ready, ReloadDone, Tell
 from postroad.service.plan import in_force
 from postroad.service.seeing import Seeing
 from postroad.service.system_dice import SystemDice
@@ -68,6 +71,7 @@ class Front:
         self._start = rows_of(birth.first)
         self._in_force = self._force(birth.loaded)
         self._seeing = Seeing(birth.settings, "front")
+        self._recent = Recent(self._seeing.outlet)
         self._ledger = ledger_client(birth, self._seeing, -1)
         self._processes: tuple[ProcessRow, ...] = ()
         self._reloads: dict[int, asyncio.Future[ReloadDone]] = {}
@@ -93,6 +97,7 @@ class Front:
             processes=lambda: self._processes,
             configuration=self._configuration,
             reload=self._reload,
+            own=self._seeing.counters.rows,
         )
         server = HttpServer(
             make_app(lambda who: FrontSteering(house, who)),
@@ -117,7 +122,7 @@ class Front:
         return switch
 
     def hear(self, message: AnyMessage) -> None:
-        """Hear of processes, and what became of a reload."""
+        """Hear of processes, what became of a reload, and what the supervisor has to tell."""
         match message:
             case Processes():
                 self._processes = tuple(
@@ -138,6 +143,10 @@ class Front:
                     future = self._reloads.pop(request, None)
                     if future is not None and not future.done():
                         future.set_result(message)
+            case Tell():
+                fact = msgspec.msgpack.decode(message.fact, type=AnyFact)
+                self._seeing.counters.take([fact])
+                self._recent.take([fact])
             case _:
                 pass
 
@@ -162,7 +171,8 @@ class Front:
     def _fleet_for(self, who: str) -> Fleet:
         run = self._birth.data_dir / RUN
         return Fleet(
-            {str(slot): RemoteSteering(run / f"worker-{slot}.sock", who) for slot in range(self._birth.workers)}
+            {str(slot): RemoteSteering(run / f"worker-{slot}.sock", who) for slot in range(self._birth.workers)},
+            here=self._recent,
         )
 
     def _stories(self, wanted: MessageId | str, *, since: float | None = None) -> AsyncGenerator[AnyFact, None]:

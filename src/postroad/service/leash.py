@@ -186,7 +186,8 @@ class Processes(Message, frozen=True, kw_only=True, tag="processes"):
 
 
 class Tell(Message, frozen=True, kw_only=True, tag="tell"):
-    """To the ledger: write this fact with yours (msgpack of core/facts.py). The supervisor has no outlet of its own."""
+    """To the ledger: write this fact with yours (msgpack of core/facts.py); to the front: count it. The supervisor has
+    no outlet of its own."""
 
     fact: bytes
 

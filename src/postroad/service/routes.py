@@ -115,6 +115,12 @@ def hop_names(settings: Settings) -> dict[str, str]:
     return names
 
 
+def destination_keys(settings: Settings) -> frozenset[str]:
+    """Return the keys of all destinations that the configuration names, so that they are counted by name."""
+    steps = (step_of(via, index, route, settings) for index, route in enumerate(settings.route) for via in route.via)
+    return frozenset(step.key for step in steps if not isinstance(step, AskMx))
+
+
 def ourselves(settings: Settings) -> Ourselves:
     """Return by what a loop to this relay is recognised."""
     names = {settings.hostname, *settings.names.other_hostnames}

@@ -13,6 +13,7 @@ from postroad.observe.outlet import FactOutlet
 from postroad.observe.segments import FactStore
 from postroad.observe.writer import LogWriter
 from postroad.service.data_dir import FACTS
+from postroad.service.routes import destination_keys
 from postroad.service.threads import WorkerThreads
 from postroad.service.wall_clock import WallClock
 
@@ -26,7 +27,7 @@ class Seeing:
         self.clock = WallClock()
         self.threads = WorkerThreads()
         self._log = LogWriter(STANDARD_ERROR, _lines(settings), self.threads)
-        self.counters = Counters()
+        self.counters = Counters(destination_keys(settings))
         store = FactStore(
             str(settings.data_dir / FACTS),
             writer,
@@ -38,7 +39,8 @@ class Seeing:
         self.outlet = FactOutlet(self._log, store, self.counters)
 
     def switch(self, settings: Settings) -> None:
-        """Write the log as other settings say, from now on."""
+        """Write the log and count as other settings say, from now on."""
+        self.counters.name_destinations(destination_keys(settings))
         self._log.lines = _lines(settings)
 
     async def close(self) -> None:

@@ -1,5 +1,5 @@
 """How the supervisor's facts get out: the ledger writes them with its own; where there is none, a line on standard
-error.
+error. The front counts them.
 
 Owns: that choice. The supervisor has no thread to write in, and a reader of the log that stands still must not stop it.
 """
@@ -32,9 +32,11 @@ class Voice:
         self._lines = LogLines(cast(Format, plan.log_format), Level[plan.log_level.upper()])
 
     def tell(self, fact: AnyFact) -> None:
-        """Have one fact written."""
+        """Have one fact written, and counted and shown to those who follow by the front."""
+        message = Tell(fact=msgspec.msgpack.encode(fact))
+        self._kennel.send("front", message)
         if self._kennel.is_serving("ledger"):
-            self._kennel.send("ledger", Tell(fact=msgspec.msgpack.encode(fact)))
+            self._kennel.send("ledger", message)
         elif (line := self._lines.line(fact)) is not None:
             _, writable, _ = select.select([], [STANDARD_ERROR], [], 0)
             with suppress(OSError):
