@@ -191,6 +191,7 @@ def test_at_most_so_many_connections_and_the_rest_waits(loop, monkeypatch):
 
 def test_descriptors_used_up_are_a_pause(loop, monkeypatch):
     monkeypatch.setattr(listen, "WATCH_EVERY", 0.01)
+    monkeypatch.setattr(listen, "_files_spare", lambda: listen.FILES_SPARE)  # of a limit as it is in life
     facts = Facts()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -214,6 +215,13 @@ def test_descriptors_used_up_are_a_pause(loop, monkeypatch):
         run(loop, work())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(("limit", "spare"), [(65_536, 64), (1024, 64), (150, 18)])
+def test_a_low_limit_keeps_less_to_spare(monkeypatch, limit, spare):
+    """Else a process with as few files as that at rest would never accept again after its first pause."""
+    monkeypatch.setattr(listen, "_files_max", lambda: limit)
+    assert listen._files_spare() == spare
 
 
 def test_a_listener_that_the_kernel_closed_is_opened_again(monkeypatch):
