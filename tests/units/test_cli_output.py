@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -33,6 +35,39 @@ def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown", "left_out"),
+    [
+        ("list", ("RECIPIENT", "STATE", "NEXT", "REASON", "carol@example.com"), ("SIZE", "SENDER")),
+        ("stats", ("DOMAIN", "DUE", "NEXT", "STATUS", "REASON", "example.com"), ("REPORTS",)),
+    ],
+)
+def test_a_narrow_screen_leaves_out_what_matters_least(
+    command: str, shown: tuple[str, ...], left_out: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    with terminal() as screen:
+        run(Script().house(), ["queue", command])
+    head = next(line for line in screen.getvalue().splitlines() if "REASON" in line)
+    assert all(word in screen.getvalue() for word in shown)
+    assert not any(word in head for word in left_out)
+
+
+class Full(io.StringIO):
+    """Standard output on a disk that is full."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_output_that_cannot_be_written_is_a_sentence() -> None:
+    said = io.StringIO()
+    with redirect_stdout(Full()), redirect_stderr(said):
+        assert run(Script().house(), ["version"]) == 1
+    assert "postroad: Standard output cannot be written: No space left on device." in said.getvalue()
 
 
 @contextmanager

@@ -65,6 +65,28 @@ def test_a_process_that_begins_again_takes_nothing_away() -> None:
     assert figures.rates["delivered"] == 0.0  # a clock that stands still divides nothing
 
 
+def test_a_worker_that_was_silent_once_does_not_come_back_as_its_whole_total() -> None:
+    figures = Figures()
+    both = [counter("0", "deliveries_total", 500), counter("1", "deliveries_total", 9_000_000)]
+    figures.add(0.0, both)
+    figures.add(1.0, both[:1])
+    assert figures.totals["delivered"] == 9_000_500
+    figures.add(2.0, [both[0], counter("1", "deliveries_total", 9_000_003)])
+    assert figures.rates["delivered"] == 3.0
+
+
+def test_processes_that_need_more_room_have_more_lines() -> None:
+    snapshot = known(3)
+    assert snapshot.health is not None
+    rows = tuple(
+        ProcessRow(process="worker", slot=slot, pid=slot, started_at=NOW - 60, restarts=9, is_ready=True)
+        for slot in range(8)
+    )
+    snapshot.health = msgspec.structs.replace(snapshot.health, processes=rows)
+    text = "\n".join(line.plain for line in page(snapshot, View(), 80, 24, NOW))
+    assert all(f"worker {slot} 1m, 9 restarts" in text for slot in range(8))
+
+
 def test_small_graphs() -> None:
     assert sparkline([0, 1, 4, 8], 6) == "   ▁▄█"
     assert sparkline([1, 2, 3], 2) == "▅█"
@@ -117,7 +139,7 @@ def test_a_page_fits_every_screen(width: int, height: int, rows: int, top_row: i
 
 def test_a_page_of_the_smallest_usual_screen_has_everything() -> None:
     text = "\n".join(line.plain for line in page(known(40), View(), 80, 24, NOW))
-    for word in ("in trouble", "The disk is full.", "takes no mail", "worker 0 1m, 2 restarts", "DOMAIN", "1-7 of 40"):
+    for word in ("in trouble", "The disk is full.", "takes no mail", "worker 0 1m, 2 restarts", "DOMAIN", "1-6 of 40"):
         assert word in text
     for word in ("last failures", "deferred bob@example.net: 450 4.2.1", "q quit"):
         assert word in text
@@ -129,13 +151,13 @@ def test_it_can_be_scrolled_and_sorted() -> None:
     assert snapshot.stats is not None
     firsts = []
     for _ in SORTS:
-        firsts.append(page(snapshot, view, 80, 24, NOW)[11].plain.split()[0].partition(".")[0])
+        firsts.append(page(snapshot, view, 80, 24, NOW)[13].plain.split()[0].partition(".")[0])
         view.next_sort()
     assert firsts == ["39", "39", "37", "0"]
     assert view.sort == "waiting"
     view.scroll(1000, 40)
     page(snapshot, view, 80, 24, NOW)
-    assert view.top_row == 33  # the last one stands on the last line
+    assert view.top_row == 34  # the last one stands on the last line
     view.scroll(-1000, 40)
     assert view.top_row == 0
 

@@ -15,7 +15,7 @@ from postroad.core.facts import AnyFact, Trouble
 from postroad.core.ids import MessageId
 from postroad.outbound import fleet as fleet_module
 from postroad.outbound import fleet_watch
-from postroad.outbound.fleet import Fleet
+from postroad.outbound.fleet import Fleet, Silences
 from postroad.outbound.merge import STATUS_RANKS, merge_pages
 from postroad.outbound.steering import (
     Change,
@@ -82,10 +82,10 @@ def test_a_listing_with_a_hole_is_refused_by_name() -> None:
 def test_numbers_name_who_is_missing() -> None:
     parts = (ScriptedSteering(), away())
     stats = run(fleet(*parts).stats(5))
-    assert (stats.messages, stats.accepting) == (STATS.messages, False)
+    assert (stats.messages, stats.accepting) == (STATS.messages, True)  # the others take mail
     assert stats.trouble == "worker 1: The relay has not answered for 20 seconds."
     health = run(fleet(*parts).health())
-    assert (health.messages, health.accepting, health.trouble) == (HEALTH.messages, False, stats.trouble)
+    assert (health.messages, health.accepting, health.trouble) == (HEALTH.messages, True, stats.trouble)
     healths, missing = run(fleet(*parts).healths())
     assert (healths, missing) == ({"0": HEALTH}, (stats.trouble,))
     with pytest.raises(Unanswered, match=r"worker 0.*worker 1"):
@@ -96,9 +96,26 @@ def test_one_that_hangs_is_waited_for_within_bounds(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fleet_module, "QUICK_TIMEOUT", 0.05)
     monkeypatch.setattr(fleet_module, "STATS_TIMEOUT", 0.05)
     made = fleet(Hanging(), ScriptedSteering())
-    assert run(made.stats(5)).trouble.startswith("worker 0: It has not answered for ")
-    assert not run(made.health()).accepting
+    assert run(made.stats(5)).trouble == "worker 0 does not answer; its mail is not counted"
+    assert run(made.health()).accepting
     assert run(made.show(message_id(1))) == MESSAGES[0]
+
+
+def test_who_hung_lately_is_not_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "QUICK_TIMEOUT", 0.05)
+
+    async def test() -> None:
+        silences, hanging = Silences(), Hanging()
+        parts = {"0": hanging, "1": ScriptedSteering()}
+        await Fleet(parts, silences=silences).health()
+        monkeypatch.setattr(fleet_module, "STATS_TIMEOUT", 100.0)
+        again = Fleet(parts, silences=silences)  # each question has a fleet of its own
+        assert (await again.stats(5)).trouble == "worker 0 does not answer; its mail is not counted"
+        monkeypatch.setattr(silences, "_until", {"0": 0.0})
+        parts["0"] = ScriptedSteering()
+        assert (await Fleet(parts, silences=silences).stats(5)).trouble == ""
+
+    run(test())
 
 
 def test_a_change_says_what_was_done_and_who_did_not_do_it() -> None:

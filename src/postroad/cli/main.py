@@ -9,7 +9,11 @@ Adding a command is a line here and a file beside it; then write the reference p
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -91,6 +95,15 @@ def postroad() -> None:
 
 def run(house: House, arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
+    status = _run(house, arguments)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _unwritten(error)
+    return status
+
+
+def _run(house: House, arguments: Sequence[str]) -> int:
     prepare_completion()
     if arguments and arguments[0] == "sendmail" and "--help" not in arguments:  # typer would join and split its options
         return sendmail.sendmail(arguments[1:], lambda words: run(house, words))
@@ -117,5 +130,17 @@ def _explain(error: Exception) -> int | None:
         case ControlRefused():
             write_error(f"postroad: {error.text}")
             return error.status
+        case OSError(errno=errno.ENOSPC | errno.EPIPE | errno.EIO, filename=None):
+            return _unwritten(error)
         case _:
             return None
+
+
+def _unwritten(error: OSError) -> int:
+    """Say that what was to be printed could not be, and have nobody try again when the process ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    write_error(f"postroad: Standard output cannot be written: {error.strerror}.")
+    return 1

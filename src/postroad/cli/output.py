@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from postroad.core.json_text import printable_json
 from postroad.core.units import DAY, HOUR, KIB, MINUTE
 
+if TYPE_CHECKING:
+    from postroad.outbound.steering import DestinationRow
+
 PAGE_ROWS: Final = 200
 """Rows that are aligned with each other."""
 PADDING_MAX: Final = 48
 """Characters to which a column is padded: one very long address must not push all others off the screen."""
+LAST_LEAST: Final = 16
+"""Characters of the last column for whose sake others are left out on a narrow screen."""
 PROGRESS_AFTER: Final = 1.0
 """Seconds after which a person is shown that something goes on."""
 
@@ -34,7 +39,8 @@ def write_line(text: str = "") -> None:
 
 def write_error(text: str) -> None:
     """Say why it did not work, on standard error."""
-    sys.stdout.flush()
+    with suppress(OSError):  # main.py says that
+        sys.stdout.flush()
     sys.stderr.write(text + "\n")
 
 
@@ -60,11 +66,15 @@ def prepare() -> None:
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column of a table. ``least``: its width at least, so that pages keep in line."""
+    """One column of a table. ``least``: its width at least, so that pages keep in line.
+
+    ``drop``: on a screen too narrow for all, the highest goes first; 0: it stays.
+    """
 
     title: str
     least: int = 0
     right: bool = False
+    drop: int = 0
 
 
 class TableWriter:
@@ -75,6 +85,8 @@ class TableWriter:
         self._widths = [max(column.least, len(column.title)) for column in columns]
         self._rows: list[Sequence[str]] = []
         self._has_header = False
+        self._kept: list[int] = []
+        """Which columns a terminal has room for, from the first page on."""
 
     def add(self, row: Sequence[str]) -> None:
         self._rows.append([printable(cell) for cell in row])
@@ -112,9 +124,12 @@ class TableWriter:
         from rich.table import Table
         from rich.text import Text
 
+        if not self._has_header:
+            self._kept = self._fitting(Console().width)
         table = Table(box=None, show_header=not self._has_header, header_style="bold", padding=(0, 2, 0, 0))
         last = len(self._columns) - 1
-        for number, (column, width) in enumerate(zip(self._columns, self._widths, strict=True)):
+        for number in self._kept:
+            column, width = self._columns[number], self._widths[number]
             is_last = number == last
             table.add_column(
                 column.title,
@@ -125,8 +140,22 @@ class TableWriter:
                 overflow="fold" if is_last else "ellipsis",
             )
         for row in self._rows:
-            table.add_row(*(Text(cell, style=WORD_STYLES.get(cell, "")) for cell in row))
+            table.add_row(*(Text(row[number], style=WORD_STYLES.get(row[number], "")) for number in self._kept))
         Console().print(table)
+
+    def _fitting(self, width: int) -> list[int]:
+        """Return which columns are shown in so many characters, LAST_LEAST of them for the last column."""
+        kept = list(range(len(self._columns)))
+
+        def is_too_wide() -> bool:
+            return sum(self._columns[number].least + 2 for number in kept[:-1]) + LAST_LEAST > width
+
+        while is_too_wide():
+            most = max(kept, key=lambda number: self._columns[number].drop)
+            if not self._columns[most].drop:
+                break
+            kept.remove(most)
+        return kept
 
 
 WORD_STYLES: Final = {
@@ -209,6 +238,12 @@ def shown_next(at: float | None, now: float) -> str:
     if at is None:
         return "-"
     return "now" if at <= now else f"in {shown_span(at - now)}"
+
+
+def shown_try(row: DestinationRow, now: float) -> str:
+    """Return when the mail of a destination is tried; ``-`` where it is due and nothing is sent there now."""
+    is_due = row.next_at is not None and row.next_at <= now
+    return "-" if is_due and row.status in ("down", "suspended") else shown_next(row.next_at, now)
 
 
 def counted(number: int, noun: str) -> str:

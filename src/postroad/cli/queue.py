@@ -26,6 +26,7 @@ from postroad.cli.output import (
     shown_size,
     shown_span,
     shown_time,
+    shown_try,
     with_progress,
     write_error,
     write_json,
@@ -128,7 +129,7 @@ def stats(
         for row in found.destinations:
             write_json({"kind": "domain", **_fields(row)})
     else:
-        _write_stats(found)
+        _write_stats(found, limit)
 
 
 @app.command()
@@ -252,12 +253,12 @@ def _write_changed(change: Change, changed: Changed, *, dry_run: bool) -> None:
 
 _LIST_COLUMNS: Final = (
     Column("ID", 13),
-    Column("AGE", 4, right=True),
-    Column("SIZE", 9, right=True),
-    Column("SENDER", 20),
+    Column("AGE", 4, right=True, drop=1),
+    Column("SIZE", 9, right=True, drop=4),
+    Column("SENDER", 20, drop=3),
     Column("RECIPIENT", 20),
     Column("STATE", 8),
-    Column("TRIES", 5, right=True),
+    Column("TRIES", 5, right=True, drop=2),
     Column("NEXT", 6),
     Column("REASON"),
 )
@@ -339,8 +340,8 @@ def _fields(row: QueueStats | DestinationRow, but: str = "") -> dict[str, object
 _STATS_COLUMNS: Final = (
     Column("DOMAIN", 20),
     Column("DUE", 6, right=True),
-    Column("HELD", 6, right=True),
-    Column("REPORTS", 7, right=True),
+    Column("HELD", 6, right=True, drop=1),
+    Column("REPORTS", 7, right=True, drop=2),
     Column("OLDEST", 6, right=True),
     Column("NEXT", 6),
     Column("STATUS", 6),
@@ -348,20 +349,25 @@ _STATS_COLUMNS: Final = (
 )
 
 
-def _write_stats(found: QueueStats) -> None:
+def _write_stats(found: QueueStats, limit: int) -> None:
     recipients, messages = counted(found.recipients, "recipient"), counted(found.messages, "message")
     oldest = f", the oldest {shown_span(found.at - found.oldest_at)} old" if found.oldest_at is not None else ""
     write_line(f"{recipients} of {messages} wait, {shown_size(found.octets)}{oldest}.")
     if found.held or found.reports:
         write_line(f"{found.held:,} held, {counted(found.reports, 'report')} due.")
     if not found.accepting:
-        coloured(f"No mail is taken: {found.trouble or 'the relay is stopping'}.", "bold red")
+        coloured(f"No mail is taken: {(found.trouble or 'the relay is stopping').removesuffix('.')}.", "bold red")
+    elif found.trouble:
+        coloured(f"{found.trouble[:1].upper()}{found.trouble[1:].removesuffix('.')}.", "bold yellow")
     if found.destinations:
         write_line()
     table = TableWriter(_STATS_COLUMNS)
     for row in found.destinations:
         table.add(_stats_cells(row, found.at))
     table.flush()
+    shown = sum(row.due + row.held + row.reports for row in found.destinations)
+    if len(found.destinations) == limit and shown < found.recipients:
+        write_line(f"{counted(found.recipients - shown, 'recipient')} more, at other domains: --limit")
 
 
 def _stats_cells(row: DestinationRow, now: float) -> tuple[str, ...]:
@@ -371,7 +377,7 @@ def _stats_cells(row: DestinationRow, now: float) -> tuple[str, ...]:
         f"{row.held:,}",
         f"{row.reports:,}",
         "-" if row.oldest_at is None else shown_span(now - row.oldest_at),
-        shown_next(row.next_at, now),
+        shown_try(row, now),
         row.status or "-",
         row.reason,
     )

@@ -91,11 +91,15 @@ class _Watching:
     async def look(self) -> None:
         """Ask for everything once. Raises ControlRefused and TimeoutError."""
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            counters = await self._relay.counters()
-            self.known.figures.add(self.now(), counters)
-            self.known.health = await self._relay.relay_health()
-            stats = await self._relay.stats(DESTINATIONS)
-            self.known.stats = with_suspended(stats, await self._relay.suspensions())
+            counters, health, stats, suspensions = await asyncio.gather(
+                self._relay.counters(),
+                self._relay.relay_health(),
+                self._relay.stats(DESTINATIONS),
+                self._relay.suspensions(),
+            )
+        self.known.figures.add(self.now(), counters)
+        self.known.health = health
+        self.known.stats = with_suspended(stats, suspensions)
         self.known.failures = tuple(self._failures)
         self.known.away = ""
 

@@ -41,17 +41,22 @@ class Figures:
     def add(self, at: float, counters: Iterable[WorkerCounter]) -> None:
         """Take what the counters say at a time. A counter that fell begins again: its process is a new one."""
         grown = dict.fromkeys(FLOWS, 0.0)
-        totals = dict.fromkeys(FLOWS, 0.0)
         seen: dict[tuple[str, str, tuple[tuple[str, str], ...]], float] = {}
+        heard = set[str]()
         for row in counters:
+            heard.add(row.worker)
             flow = _FLOW_OF.get(row.counter.name)
             if flow is None or row.counter.is_gauge:
                 continue
             key, value = (row.worker, row.counter.name, row.counter.labels), row.counter.value
             before = self._last.get(key, 0.0)
             grown[flow] += value - before if value >= before else value
-            totals[flow] += value
             seen[key] = value
+        # One that did not answer now has not lost what it had: it will come back with it.
+        seen |= {key: value for key, value in self._last.items() if key[0] not in heard}
+        totals = dict.fromkeys(FLOWS, 0.0)
+        for (_, name, _), value in seen.items():
+            totals[_FLOW_OF[name]] += value
         elapsed = None if self._at is None else at - self._at
         self._last, self._at, self.totals = seen, at, totals
         if elapsed is None:  # the first look knows no difference

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from postroad.cli.output import counted, printable, shown_next, shown_size, shown_span
+from postroad.cli.output import counted, printable, shown_size, shown_span, shown_try
 from postroad.cli.top_figures import FLOWS, Figures, shown_rate, sparkline
 from postroad.core.facts import AnyFact, Bounced, Damaged, Deferred, Expired, ProcessEnded, Trouble
 from postroad.observe.log import format_time
@@ -26,6 +26,7 @@ WIDTH_MIN: Final = 20
 HEIGHT_MIN: Final = 6
 """What is laid out at least; of it a smaller screen shows a corner."""
 FAILURES_SHOWN: Final = 10
+PROCESS_LINES: Final = 4
 _FLOW_STYLES: Final = {"in": "cyan", "delivered": "green", "deferred": "yellow", "bounced": "red", "refused": "magenta"}
 _STATE_STYLES: Final = {
     "open": "green",
@@ -90,7 +91,7 @@ def page(known: Snapshot, view: View, width: int, height: int, now: float) -> li
         lines.append(Text(printable("; ".join(known.health.troubles)), style="bold yellow"))
     lines += [*_flows(known, width), *_queue(known, now)]
     if known.health is not None:
-        lines.append(_processes(known.health.processes, now))
+        lines += _processes(known.health.processes, width, now)
     left = height - len(lines) - 3  # two headings and the last line
     failures = min(FAILURES_SHOWN, max(left // 3, 0), max(1, len(known.failures)))
     lines += _destinations(known, view, width, max(0, left - failures), now)
@@ -144,15 +145,21 @@ def _queue(known: Snapshot, now: float) -> list[Text]:
     return [line]
 
 
-def _processes(rows: Sequence[ProcessRow], now: float) -> Text:
-    line = Text("processes  ")
-    for number, row in enumerate(rows):
+def _processes(rows: Sequence[ProcessRow], width: int, now: float) -> list[Text]:
+    """Return as many lines as it takes to name all, at most PROCESS_LINES."""
+    lines = [Text("processes  ")]
+    for row in rows:
         name = f"{row.process} {row.slot}" if row.process == "worker" else row.process
         restarts = f", {counted(row.restarts, 'restart')}" if row.restarts else ""
-        line.append("  " if number else "")
+        word = f"{name} {shown_span(now - row.started_at)}{restarts}"
+        if lines[-1].cell_len > 11:
+            if lines[-1].cell_len + 2 + len(word) <= width or len(lines) == PROCESS_LINES:
+                lines[-1].append("  ")
+            else:
+                lines.append(Text(" " * 11))
         style = ("yellow" if row.restarts else "") if row.is_ready else "bold red"
-        line.append(f"{name} {shown_span(now - row.started_at)}{restarts}", style=style)
-    return line
+        lines[-1].append(word, style=style)
+    return lines
 
 
 def _heading(text: str, width: int) -> Text:
@@ -184,7 +191,7 @@ def _destination(row: DestinationRow, name: int, now: float) -> Text:
     line.append(f"  {_waiting(row):>8,}  ")
     line.append(f"{row.status or '-':<9}", style=_STATE_STYLES.get(row.status, ""))
     oldest = "-" if row.oldest_at is None else shown_span(now - row.oldest_at)
-    line.append(f"  {oldest:>6}  {shown_next(row.next_at, now):<7}  ")
+    line.append(f"  {oldest:>6}  {shown_try(row, now):<7}  ")
     line.append(printable(row.reason), style="dim")
     return line
 

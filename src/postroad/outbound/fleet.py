@@ -48,8 +48,11 @@ from postroad.spool.face import Changed, Selection, SpoolRefused
 
 QUICK_TIMEOUT: Final = 3.0
 """Seconds for what a part answers from memory, or with one look into its database."""
-STATS_TIMEOUT: Final = 8.0
+STATS_TIMEOUT: Final = 5.0
 """Seconds for the counts: a part looks for the oldest mail of each domain for 2 s (control.py)."""
+
+SILENCE_KEPT: Final = 10.0
+"""Seconds for which a part that did not answer in time is not asked again where nobody wants to wait."""
 
 T = TypeVar("T")
 Call = Callable[[Steering], Awaitable[T]]
@@ -63,14 +66,46 @@ class Answers(msgspec.Struct, Generic[T]):
     """Those that did not do it, with the reason."""
 
 
+class Silent(Unanswered):
+    """A part accepts questions and does not answer in time: it hangs."""
+
+
+class Silences:
+    """Which parts hung lately. One for all the fleets of a process, so that each finds it out only once."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def note(self, name: str, said: object) -> None:
+        """Remember whether a part has answered."""
+        if isinstance(said, Silent):
+            self._until.setdefault(name, asyncio.get_running_loop().time() + SILENCE_KEPT)
+        elif not isinstance(said, Unanswered):
+            self._until.pop(name, None)
+
+    def is_silent(self, name: str) -> bool:
+        if self._until.get(name, 0.0) > asyncio.get_running_loop().time():
+            return True
+        self._until.pop(name, None)
+        return False
+
+
 class Fleet:
     """``Steering`` over any number of parts, by name. Every call asks all parts at once."""
 
-    def __init__(self, parts: Mapping[str, Steering], *, kind: str = "worker", here: Watched | None = None) -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, Steering],
+        *,
+        kind: str = "worker",
+        here: Watched | None = None,
+        silences: Silences | None = None,
+    ) -> None:
         """``kind`` and a part's name are what sentences say: ``worker 1``; ``here``: what happens outside them."""
         self._parts = dict(parts)
         self._kind = kind
         self._here = here
+        self._silences = silences or Silences()
 
     async def list_messages(self, selection: Selection, *, after: MessageId | None, limit: int) -> MessagePage:
         size = max(1, min(limit, PAGE_MAX))
@@ -153,7 +188,7 @@ class Fleet:
 
     async def _ask(self, call: Call[T], seconds: float | None) -> Answers[T]:
         """Ask all parts at once. None: each part's own bound, the silence after which it is given up."""
-        said = await asyncio.gather(*(_said(call, part, seconds) for part in self._parts.values()))
+        said = await asyncio.gather(*(self._said(name, call, part, seconds) for name, part in self._parts.items()))
         answers: Answers[T] = Answers({}, {})
         for name, one in zip(self._parts, said, strict=True):
             if isinstance(one, ControlRefused):
@@ -165,17 +200,33 @@ class Fleet:
                 raise refused
         return answers
 
+    async def _said(self, name: str, call: Call[T], part: Steering, seconds: float | None) -> T | ControlRefused:
+        if seconds is not None and self._silences.is_silent(name):
+            return Silent("It does not answer. Try again.")
+        said = await _said(call, part, seconds)
+        self._silences.note(name, said)
+        return said
+
     def named(self, name: str) -> str:
         """Return what sentences call a part: ``worker 1``."""
         return f"{self._kind} {name}".strip()
 
     def _away(self, answers: Answers[T]) -> tuple[str, ...]:
         """Return a sentence for each part that did not do it."""
+        return tuple(
+            f"{self.named(name)} does not answer; its mail is not counted"
+            if isinstance(refused, Silent)
+            else f"{self.named(name)}: {refused.text}"
+            for name, refused in answers.refused.items()
+        )
+
+    def _reasons(self, answers: Answers[T]) -> tuple[str, ...]:
+        """Return a sentence for each part without which the question has no answer."""
         return tuple(f"{self.named(name)}: {refused.text}" for name, refused in answers.refused.items())
 
     def _need_all(self, answers: Answers[T]) -> None:
         if answers.refused:
-            raise _joined(list(answers.refused.values()), self._away(answers))
+            raise _joined(list(answers.refused.values()), self._reasons(answers))
 
     def _need_one(self, answers: Answers[T]) -> None:
         if not answers.given:
@@ -203,6 +254,6 @@ async def _said(call: Call[T], part: Steering, seconds: float | None) -> T | Con
     except ControlRefused as refused:
         return refused
     except TimeoutError:
-        return Unanswered(f"It has not answered for {seconds:.0f} seconds. Try again.")
+        return Silent(f"It has not answered for {seconds:.0f} seconds. Try again.")
     except (SpoolRefused, StoreTrouble) as error:
         return ControlRefused(f"The {error}. Nothing more was changed there; try again.")

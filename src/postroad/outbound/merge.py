@@ -58,7 +58,10 @@ def stats_limit(limit: int) -> int:
 
 
 def merge_stats(given: Mapping[str, QueueStats], away: Sequence[str], limit: int, named: Named) -> QueueStats:
-    """Return the sums; ``away`` are sentences about parts whose numbers are missing."""
+    """Return the sums; ``away`` are sentences about parts whose numbers are missing.
+
+    ``accepting`` is of those that answer: one that hangs says nothing of the others.
+    """
     every = list(given.values())
     troubles = [f"{named(name)}: {one.trouble}" for name, one in given.items() if one.trouble]
     return QueueStats(
@@ -69,7 +72,7 @@ def merge_stats(given: Mapping[str, QueueStats], away: Sequence[str], limit: int
         reports=sum(one.reports for one in every),
         octets=sum(one.octets for one in every),
         oldest_at=_least(one.oldest_at for one in every),
-        accepting=all(one.accepting for one in every) and not away,
+        accepting=all(one.accepting for one in every),
         trouble=_joined(every, troubles, away),
         destinations=merge_destinations([row for one in every for row in one.destinations])[: max(1, limit)],
     )
@@ -113,7 +116,7 @@ def merge_healths(given: Mapping[str, Health], away: Sequence[str], named: Named
         started_at=min(one.started_at for one in every),
         at=max(one.at for one in every),
         listeners=tuple(dict.fromkeys(listener for one in every for listener in one.listeners)),
-        accepting=all(one.accepting for one in every) and not away,
+        accepting=all(one.accepting for one in every),
         trouble=_joined(every, troubles, away),
         messages=sum(one.messages for one in every),
         recipients=sum(one.recipients for one in every),

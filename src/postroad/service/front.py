@@ -27,7 +27,7 @@ from postroad.http.control_client import RemoteSteering
 from postroad.http.serve import HttpServer
 from postroad.observe.stories import read_story
 from postroad.outbound.audit import Audit
-from postroad.outbound.fleet import Fleet
+from postroad.outbound.fleet import Fleet, Silences
 from postroad.outbound.front import FrontHouse, FrontSteering
 from postroad.outbound.relay import ConfigRow, ProcessRow, ReloadResult
 from postroad.outbound.steering import ControlRefused
@@ -73,6 +73,7 @@ class Front:
         self._seeing = Seeing(birth.settings, "front")
         self._recent = Recent(self._seeing.outlet)
         self._ledger = ledger_client(birth, self._seeing, -1)
+        self._silences = Silences()
         self._processes: tuple[ProcessRow, ...] = ()
         self._reloads: dict[int, asyncio.Future[ReloadDone]] = {}
         self._requests = 0
@@ -173,6 +174,7 @@ class Front:
         return Fleet(
             {str(slot): RemoteSteering(run / f"worker-{slot}.sock", who) for slot in range(self._birth.workers)},
             here=self._recent,
+            silences=self._silences,
         )
 
     def _stories(self, wanted: MessageId | str, *, since: float | None = None) -> AsyncGenerator[AnyFact, None]:
