@@ -198,6 +198,15 @@ class Judge:
 
     def _why_again(self, take: Take, following: Take, address: str) -> str:
         if not take.reply_at:
+            is_soon = following.at - take.at < 0.9 * self.plan.retry_first and following.peer != take.peer
+            if (
+                is_soon
+                and not self.plan.jumps
+                and not any(take.at <= one.at <= following.at for one in self.book.crashes)
+            ):
+                self.breaks(
+                    f"doubled: {address} at {following.at:.3f} by another host, right after one that had it all"
+                )
             return "the final reply was lost"
         crash = self._crash_after(take, following.at)
         stop = next((one for one in self.book.stops if take.worker in one.workers and one.at <= following.at), None)

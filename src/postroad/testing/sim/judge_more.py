@@ -69,7 +69,11 @@ def _look_at_times(judge: Judge) -> None:
             following = next((when for when in later if when > at + 0.001), None)
             if following is None or following - told_at >= plan.retry_first - RETRY_TOLERANCE:
                 continue
-            if any(at <= crash.at <= following for crash in book.crashes):
+            if any(at <= one.at <= following for one in book.crashes):
+                continue
+            if any(
+                at - 30.0 <= one.at <= following for one in book.stops
+            ):  # it began then, and the disk may be in trouble
                 continue
             if any(at <= when <= following for when in jumped) or _is_at_expiry(judge, address, following):
                 continue

@@ -127,7 +127,7 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
         warn=float(dice.choice((120, 240))),
         connections=dice.choice((1, 2, 5, 20)),
         messages_per_connection=dice.choice((1, 5, 100)),
-        rate=dice.choice((0, 0, 0, 60)),
+        rate=dice.choice((0, 0, 0, 0, 60, 20)),
         file_above=dice.choice((1_024, 4_096, 65_536)),
         checkpoint=dice.choice((65_536, 262_144, 33_554_432)),
         jumps=_jumps(dice, span),
@@ -240,7 +240,7 @@ def _senders(dice: random.Random, span: float, domains: list[str], letters: int)
 def _spells(dice: random.Random, span: float) -> tuple[Spell, ...]:
     spells = []
     for kind, share, longest in (
-        ("write", 0.15, 10.0),
+        ("write", 0.25, 30.0),
         ("sync", 0.3, 30.0),
         ("full", 0.12, 60.0),
         ("slow", 0.2, 60.0),
