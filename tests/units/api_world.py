@@ -71,7 +71,9 @@ class Front:
             return Fleet(self.parts)
         return Fleet({str(number): one.on_behalf_of(who) for number, one in enumerate(self.spools.controls)})
 
-    async def stories(self, wanted: MessageId | str, *, since: float | None = None) -> AsyncIterator[AnyFact]:
+    async def stories(
+        self, wanted: MessageId | str, *, since: float | None = None, **_: object
+    ) -> AsyncIterator[AnyFact]:
         for fact in list(self.stored):
             named = {getattr(fact, "message", None), getattr(fact, "recipient", None), getattr(fact, "sender", None)}
             if wanted in named and (since is None or fact.at >= since):

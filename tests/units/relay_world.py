@@ -48,9 +48,9 @@ class ScriptedRelay(ScriptedSteering):
         self.relay = MemoryRelay(SetClock())
         self.person = self.relay.on_behalf_of("alice")
 
-    async def trace(self, wanted: str, *, follow: bool = False) -> AsyncGenerator[AnyFact, None]:
+    async def trace(self, wanted: str, *, follow: bool = False, limit: int = 100) -> AsyncGenerator[AnyFact, None]:
         self._note("trace", wanted, follow)
-        async for fact in self.person.trace(wanted, follow=follow):
+        async for fact in self.person.trace(wanted, follow=follow, limit=limit):
             yield fact
 
     async def suspend(self, destination: str, *, until: float | None, why: str = "") -> Suspension:

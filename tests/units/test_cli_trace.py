@@ -30,7 +30,7 @@ class Followed(ScriptedRelay):
 
     happens: list[AnyFact] = []
 
-    async def trace(self, wanted: str, *, follow: bool = False) -> AsyncGenerator[AnyFact, None]:
+    async def trace(self, wanted: str, *, follow: bool = False, limit: int = 100) -> AsyncGenerator[AnyFact, None]:
         assert follow
         for fact in self.happens:
             yield fact

@@ -28,5 +28,9 @@ def test_labels_and_values_can_be_read_of_every_fact():
 
 
 def test_what_there_may_be_thousands_of_a_second_is_not_stored():
-    assert {kind for kind in KINDS if not KINDS[kind].is_stored} == {facts.Connected, facts.EarlyOctets}
+    assert {kind for kind in KINDS if not KINDS[kind].is_stored} == {
+        facts.Connected,
+        facts.EarlyOctets,
+        facts.Incomplete,
+    }
     assert level_of(sample(facts.Connected)) is Level.DEBUG

@@ -17,7 +17,7 @@ from postroad.core.outcome import Stage
 from postroad.core.units import DAY
 from postroad.observe.packing import rows_of
 from postroad.observe.segment import Segment, SegmentReader
-from postroad.observe.stories import parse_wanted, read_story
+from postroad.observe.stories import Skipped, parse_wanted, read_story
 from postroad.service.threads import WorkerThreads
 
 
@@ -92,6 +92,11 @@ def test_of_many_messages_of_an_address_the_newest_are_told_in_the_order_of_time
             place.clock.advance(3600.0)
             stories[number] = story(number, at)
             await place.write(stories[number], str(number % 3))
+        for limit, is_more in ((40, False), (39, True), (1, True)):
+            skipped = Skipped()
+            reading = read_story(place.directory, "a@sender.example", place.threads, limit=limit, skipped=skipped)
+            assert [fact async for fact in reading]
+            assert skipped.messages_left_out is is_more
         assert await place.read("a@sender.example", limit=5) == [f for n in range(36, 41) for f in stories[n]]
         assert await place.read("a@sender.example") == [f for n in range(1, 41) for f in stories[n]]
 

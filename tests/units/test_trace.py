@@ -11,10 +11,11 @@ import pytest
 from tests.contracts.steerings import Spools
 from tests.units.api_world import Front
 
-from postroad.core.facts import AnyFact, Attempted, Dropped, Received, Steered
+from postroad.core.facts import AnyFact, Attempted, Dropped, Incomplete, Received, Steered
 from postroad.core.ids import MessageId, SessionId, format_id
 from postroad.core.outcome import Stage
 from postroad.core.reply import Reply
+from postroad.observe.stories import Skipped
 from postroad.outbound import trace
 from postroad.outbound.front import FrontSteering
 from postroad.outbound.steering import Change, ControlRefused, NotThere
@@ -117,12 +118,45 @@ def test_the_story_of_an_address_knows_lost_drops_too() -> None:
         await steering.change(Change.DELETE, Selection())
         stored = [received(first, NOW - 5), received(second, NOW - 4), dropped(second, NOW), attempted(first, NOW + 90)]
 
-        async def stories(wanted: MessageId | str, *, since: float | None = None) -> AsyncIterator[AnyFact]:
+        async def stories(
+            wanted: MessageId | str, *, since: float | None = None, **_: object
+        ) -> AsyncIterator[AnyFact]:
             for fact in stored:
                 yield fact
 
         steering = FrontSteering(replace(front.house, stories=stories), "alice")
         assert await told(steering, "b@y.example") == [*stored[:3], dropped(first, NOW), stored[3]]
+
+    played(test)
+
+
+def test_what_a_story_lacks_is_said_at_its_end() -> None:
+    async def test(front: Front, steering: FrontSteering) -> None:
+        message = await front.spools.put("b@y.example")
+        asked: list[int] = []
+
+        async def stories(
+            wanted: MessageId | str,
+            *,
+            since: float | None = None,
+            limit: int = 100,
+            skipped: Skipped | None = None,
+        ) -> AsyncIterator[AnyFact]:
+            asked.append(limit)
+            yield received(message)
+            if skipped is not None:
+                skipped.messages_left_out = True
+                skipped.segments = {f"2026-01-0{day}-0.db" for day in range(1, 6)}
+
+        steering = FrontSteering(replace(front.house, stories=stories), "alice")
+        async with aclosing(steering.trace("b@y.example", limit=7)) as source:
+            first, *lacks = [fact async for fact in source]
+        assert set(asked) == {7}
+        assert first == received(message)
+        assert [fact.why for fact in lacks if isinstance(fact, Incomplete)] == [
+            "These are the newest 7 messages and refusals; there are more (--limit).",
+            "Facts are missing here: 2026-01-01-0.db, 2026-01-02-0.db, 2026-01-03-0.db and 2 more cannot be read.",
+        ]
 
     played(test)
 
@@ -177,7 +211,9 @@ def test_following_has_no_gap_and_tells_nothing_twice(monkeypatch: pytest.Monkey
         late, live = attempted(message, NOW - 0.5), attempted(message, NOW + 1)
         paused, go_on = asyncio.Event(), asyncio.Event()
 
-        async def stories(wanted: MessageId | str, *, since: float | None = None) -> AsyncIterator[AnyFact]:
+        async def stories(
+            wanted: MessageId | str, *, since: float | None = None, **_: object
+        ) -> AsyncIterator[AnyFact]:
             for fact in [old] if since is None else [both, late]:
                 yield fact
             if since is None:

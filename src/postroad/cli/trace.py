@@ -48,6 +48,9 @@ def trace(
             "--dialogue/--no-dialogue", help="What was said to next hops. Default: for one message.", show_default=False
         ),
     ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="Of an address: the newest N messages.")
+    ] = 100,
     as_json: Json = False,
     config: ConfigFile = None,
 ) -> None:
@@ -61,14 +64,20 @@ def trace(
     with_dialogue = _is_id(wanted) if dialogue is None else dialogue
 
     async def run() -> int:
-        async with opened_relay(house, config) as relay, aclosing(relay.trace(wanted, follow=follow)) as facts:
+        async with (
+            opened_relay(house, config) as relay,
+            aclosing(relay.trace(wanted, follow=follow, limit=limit)) as facts,
+        ):
             if as_json:
                 return await _write_json(facts)
             pages = _Pages(is_one=_is_id(wanted), dialogue=with_dialogue, grouped=not follow)
             return await pages.write(facts)
 
     if not asyncio.run(run()) and not follow:
-        write_error(f"postroad: Nothing is known of {wanted}. Facts are kept for [facts] keep, and no longer.")
+        write_error(
+            f"postroad: Nothing is known of {wanted}. Facts are kept for [facts] keep, and no longer; "
+            "a crash costs those of its last second."
+        )
         raise typer.Exit(1)
 
 
@@ -115,9 +124,15 @@ class _Pages:
         self._day = ""
 
     async def write(self, facts: AsyncIterator[AnyFact]) -> int:
+        from postroad.core.facts import Incomplete
+
         count = 0
         held: list[AnyFact] = []
+        lacks: list[str] = []
         async for fact in facts:
+            if isinstance(fact, Incomplete):
+                lacks.append(fact.why)
+                continue
             count += 1
             if not self._grouped:
                 self._tell(fact, with_id=not self._is_one)
@@ -131,6 +146,8 @@ class _Pages:
                     self._tell(each, with_id=True)
                 held.clear()
         self._tell_grouped(held)
+        for why in lacks:
+            write_error(f"postroad: {why}")
         return count
 
     def _tell_grouped(self, facts: list[AnyFact]) -> None:

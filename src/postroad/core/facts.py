@@ -322,10 +322,16 @@ class Damaged(Fact, frozen=True, kw_only=True, tag="damaged"):
     message: MessageId | None = None
 
 
+class Incomplete(Fact, frozen=True, kw_only=True, tag="incomplete"):
+    """What a story lacks that is being told: said in the story alone, never stored or logged."""
+
+    why: str
+
+
 AnyFact = (
     Connected | Refused | Received | EarlyOctets | SessionBroke
     | Attempted | PlainAfterTlsFailure | Delivered | Deferred | Bounced | Expired | Dropped | Reported
     | Transferred | Adopted | Steered | Held | Released
-    | Started | Stopped | ProcessEnded | ProcessStarted | Reloaded | Trouble | Damaged
+    | Started | Stopped | ProcessEnded | ProcessStarted | Reloaded | Trouble | Damaged | Incomplete
 )  # fmt: skip
 KINDS: Final = AnyFact.__args__

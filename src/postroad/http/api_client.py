@@ -98,8 +98,8 @@ class ApiSteering:
 
     # --- stories ---
 
-    def trace(self, wanted: str, *, follow: bool = False) -> AsyncGenerator[AnyFact, None]:
-        return self._facts("/v1/trace", [("wanted", wanted), ("follow", _shown(follow))])
+    def trace(self, wanted: str, *, follow: bool = False, limit: int = 100) -> AsyncGenerator[AnyFact, None]:
+        return self._facts("/v1/trace", [("wanted", wanted), ("follow", _shown(follow)), ("limit", str(limit))])
 
     # --- destinations ---
 

@@ -17,6 +17,7 @@ from postroad.http.turns import AskedRoute, StreamRoute
 from postroad.outbound.audit import PAGE_MAX
 from postroad.outbound.relay import ConfigRow, ProcessRow, RelayHealth, ReloadResult, WorkerCounter
 from postroad.outbound.steering import Counter, Health
+from postroad.outbound.trace import LIMIT_MAX
 
 router = APIRouter(prefix="/v1", tags=["relay"], responses=ERRORS, route_class=AskedRoute)
 streams = APIRouter(prefix="/v1", tags=["relay"], responses=ERRORS, route_class=StreamRoute)
@@ -28,9 +29,10 @@ async def trace(
     turns: Turn,
     wanted: Annotated[str, Query(description="An id or an address; empty: everything, to follow.")] = "",
     follow: Annotated[bool, Query(description="Go on with what happens, without end.")] = False,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Of an address: how many messages.")] = 100,
 ) -> Response:
     """Tell the stored story of a message, or of an address, of all workers, in the order of time."""
-    return await stream(relay.trace(wanted, follow=follow), turns, has_end=not follow)
+    return await stream(relay.trace(wanted, follow=follow, limit=limit), turns, has_end=not follow)
 
 
 @streams.get("/watch", responses=FACTS)

@@ -215,6 +215,7 @@ KINDS: Final[dict[type[facts.Fact], Kind]] = {
         ),
         level_of=_trouble,
     ),
+    facts.Incomplete: Kind(Level.DEBUG, is_stored=False),
     facts.Damaged: Kind(
         Level.ERROR, counts=(Count("damages_total", "Rows and databases that did not hold what we wrote.", (_WHAT,)),)
     ),

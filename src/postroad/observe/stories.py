@@ -50,6 +50,8 @@ class Skipped(msgspec.Struct):
     """Of kinds that this version does not know."""
     segments: set[str] = set()
     """Files that are damaged, of another version, or may not be read."""
+    messages_left_out: bool = False
+    """True if an address has more messages than were told of."""
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -123,16 +125,20 @@ async def _select(
 ) -> Selection:
     """Find the newest messages and refusals of an address, day by day backwards."""
     found: dict[object, _Hit] = {}
+    is_more = False
     names = await threads.run_blocking(list_segments, directory, lane=_LANE)
     for _, of_day in groupby(reversed(names), key=lambda name: name.date):
         hits: list[_Hit] = []
         for name in of_day:
             if name.begins_at + DAY + SLACK >= since:
-                hits += await threads.run_blocking(_find, directory, name, address, limit, skipped, lane=_LANE)
+                hits += await threads.run_blocking(_find, directory, name, address, limit + 1, skipped, lane=_LANE)
         for hit in sorted(hits, reverse=True, key=lambda hit: hit.at):
-            if len(found) < limit:
+            if len(found) < limit or hit.what in found:
                 found.setdefault(hit.what, hit)
-        if len(found) >= limit:
+            else:
+                is_more = True
+        if is_more:
+            skipped.messages_left_out = True
             break
     rows: dict[SegmentName, list[int]] = {}
     for hit in found.values():

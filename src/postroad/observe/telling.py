@@ -176,6 +176,10 @@ def _trouble(fact: facts.Trouble) -> str:
     return f"trouble with {fact.what} {'is over' if fact.over else 'begins'}: {fact.why}"
 
 
+def _incomplete(fact: facts.Incomplete) -> str:
+    return fact.why
+
+
 def _damaged(fact: facts.Damaged) -> str:
     return f"damaged {fact.what}, set aside: {fact.where}"
 
@@ -206,6 +210,7 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     facts.Reloaded: _reloaded,
     facts.Trouble: _trouble,
     facts.Damaged: _damaged,
+    facts.Incomplete: _incomplete,
 }
 """One for each kind of fact: tests/units/test_observe_telling.py."""
 

@@ -115,8 +115,8 @@ class FrontSteering:
 
     # --- stories ---
 
-    def trace(self, wanted: str, *, follow: bool = False) -> AsyncGenerator[AnyFact, None]:
-        return Tracing(self._fleet, self._house.stories, self._house.clock).trace(wanted, follow=follow)
+    def trace(self, wanted: str, *, follow: bool = False, limit: int = 100) -> AsyncGenerator[AnyFact, None]:
+        return Tracing(self._fleet, self._house.stories, self._house.clock).trace(wanted, follow=follow, limit=limit)
 
     # --- destinations ---
 

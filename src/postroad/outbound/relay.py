@@ -119,11 +119,12 @@ class RelaySteering(Steering, Protocol):
     Steering's calls mean the queues of all workers.
     """
 
-    def trace(self, wanted: str, *, follow: bool = False) -> AsyncGenerator[AnyFact, None]:
+    def trace(self, wanted: str, *, follow: bool = False, limit: int = 100) -> AsyncGenerator[AnyFact, None]:
         """Yield the stored facts about a message (by id) or an address, in the order of time, of all processes.
 
         ``wanted``: an id, an address (of a sender or a recipient), or "" for everything (only with ``follow``: then
-        nothing stored). ``follow``: go on with what happens, without end.
+        nothing stored). ``follow``: go on with what happens, without end. ``limit``: of an address, how many messages
+        and refusals, the newest. What is left out is said in a last fact (Incomplete).
         """
 
     async def suspend(self, destination: str, *, until: float | None, why: str = "") -> Suspension:

@@ -19,10 +19,11 @@ from typing import Final, Protocol
 import msgspec
 
 from postroad.core.faces import Clock
-from postroad.core.facts import AnyFact, Bounced, Deferred, Delivered, Dropped, Expired, Received
+from postroad.core.facts import AnyFact, Bounced, Deferred, Delivered, Dropped, Expired, Incomplete, Received
 from postroad.core.ids import MessageId, parse_id
 from postroad.core.reply import Reply
 from postroad.observe.packing import address_key, addresses_of
+from postroad.observe.stories import MESSAGES_MAX, Skipped
 from postroad.outbound.steering import ControlRefused, DropRow, NotThere, Steering
 
 STORED_AFTER: Final = 2.0
@@ -35,8 +36,11 @@ WAITING_MAX: Final = 4_096
 """Live facts that wait while what is stored is read and told."""
 ADDRESS_MAX: Final = 1_000
 """Characters of an address that are looked for: also those of addresses that we refused."""
-MESSAGES_MAX: Final = 10_000
+FOLLOWED_MAX: Final = 10_000
 """Messages of one address whose facts are told on."""
+LIMIT_MAX: Final = 10_000
+"""Messages of one address that may be asked for."""
+SEGMENTS_NAMED: Final = 3
 DROP_MISSING_AFTER: Final = 60.0
 """Seconds by which a story has gone on past a drop row when the fact of it is taken as lost."""
 
@@ -46,8 +50,18 @@ _REPLY: Final = re.compile(r"(\d{3}) (?:\d\.(\d{1,3})\.(\d{1,3}) )?(.*)", re.DOT
 class Stories(Protocol):
     """Reads what is stored: observe/stories.py with its directory and threads filled in."""
 
-    def __call__(self, wanted: MessageId | str, *, since: float | None = None) -> AsyncIterator[AnyFact]:
-        """Yield stored facts about a message or an address, in the order of time; from ``since`` on, if given."""
+    def __call__(
+        self,
+        wanted: MessageId | str,
+        *,
+        since: float | None = None,
+        limit: int = MESSAGES_MAX,
+        skipped: Skipped | None = None,
+    ) -> AsyncIterator[AnyFact]:
+        """Yield stored facts about a message or an address, in the order of time; from ``since`` on, if given.
+
+        ``limit``: of an address, how many messages, the newest. ``skipped`` is told what is left out.
+        """
 
 
 class About:
@@ -61,7 +75,7 @@ class About:
     def learn(self, fact: AnyFact) -> None:
         """Hear that a fact is about what is meant: so is its message."""
         message = getattr(fact, "message", None)
-        if self._address and message is not None and len(self._messages) < MESSAGES_MAX:
+        if self._address and message is not None and len(self._messages) < FOLLOWED_MAX:
             self._messages.add(message)
 
     def means(self, fact: AnyFact) -> bool:
@@ -79,12 +93,14 @@ class Tracing:
         self._fleet = fleet
         self._stories = stories
         self._clock = clock
+        self._limit = MESSAGES_MAX
 
-    async def trace(self, text: str, *, follow: bool) -> AsyncGenerator[AnyFact, None]:
+    async def trace(self, text: str, *, follow: bool, limit: int = MESSAGES_MAX) -> AsyncGenerator[AnyFact, None]:
         """Yield what RelaySteering.trace says."""
         wanted = parse_wanted(text)
         if wanted == "" and not follow:
             raise ControlRefused("Name a message by its id, or an address; or follow everything that happens.", 2)
+        self._limit = max(1, min(limit, LIMIT_MAX))
         source = self._follow(wanted) if follow else self._stored(wanted)
         async with aclosing(source) as told:
             async for fact in told:
@@ -94,8 +110,8 @@ class Tracing:
         """Yield what is stored, with the drops that only the spool knows. Raises NotThere for an unknown message."""
         unended = {wanted} if not isinstance(wanted, str) else await self._unended(wanted)
         missing = {(drop[0], drop[1].number): drop for message in unended for drop in await self._drops(message)}
-        told = False
-        async with _closing(self._stories(wanted)) as stored:
+        told, skipped = False, Skipped()
+        async with _closing(self._stories(wanted, limit=self._limit, skipped=skipped)) as stored:
             async for fact in stored:
                 told = True
                 if isinstance(fact, Dropped):
@@ -106,13 +122,16 @@ class Tracing:
         for lost in _lost(missing, float("inf")):
             told = True
             yield lost
+        for why in _lacks(skipped, self._limit):
+            told = True
+            yield Incomplete(at=self._clock.now(), why=why)
         if not told and not isinstance(wanted, str):
             await self._need_queued(wanted)
 
     async def _unended(self, address: str) -> set[MessageId]:
         """Return the messages of a story some of whose recipients have no end in it: the spool may know one."""
         waiting: dict[MessageId, set[int]] = {}
-        async with _closing(self._stories(address)) as stored:
+        async with _closing(self._stories(address, limit=self._limit)) as stored:
             async for fact in stored:
                 if isinstance(fact, Received):
                     waiting.setdefault(fact.message, set()).update(range(len(fact.recipients)))
@@ -129,7 +148,10 @@ class Tracing:
         try:
             await self._fleet.show(message)
         except NotThere as error:
-            text = "Nothing is known of it: it is not in the queue, and no fact about it is stored (any more)."
+            text = (
+                "Nothing is known of it: it is not in the queue, and no fact about it is stored (any more). "
+                "A crash costs the facts of its last second."
+            )
             raise NotThere(text) from error
 
     async def _follow(self, wanted: MessageId | str) -> AsyncGenerator[AnyFact, None]:
@@ -165,6 +187,20 @@ class Tracing:
                 about.learn(fact)
                 if seen.is_new(fact):
                     yield fact
+
+
+def _lacks(skipped: Skipped, limit: int) -> list[str]:
+    """Return a sentence for each thing that was left out of a story."""
+    said = []
+    if skipped.messages_left_out:
+        said.append(f"These are the newest {limit} messages and refusals; there are more (--limit).")
+    if skipped.segments:
+        names = sorted(skipped.segments)
+        more = f" and {len(names) - SEGMENTS_NAMED} more" if len(names) > SEGMENTS_NAMED else ""
+        said.append(f"Facts are missing here: {', '.join(names[:SEGMENTS_NAMED])}{more} cannot be read.")
+    if skipped.facts:
+        said.append(f"{skipped.facts} facts are of kinds that this version does not know.")
+    return said
 
 
 class _Seen:

@@ -25,7 +25,7 @@ from postroad.core.ids import MessageId
 from postroad.http.app import make_app
 from postroad.http.control_client import RemoteSteering
 from postroad.http.serve import HttpServer
-from postroad.observe.stories import read_story
+from postroad.observe.stories import MESSAGES_MAX, Skipped, read_story
 from postroad.outbound.audit import Audit
 from postroad.outbound.fleet import Fleet, Silences
 from postroad.outbound.front import FrontHouse, FrontSteering
@@ -177,8 +177,17 @@ class Front:
             silences=self._silences,
         )
 
-    def _stories(self, wanted: MessageId | str, *, since: float | None = None) -> AsyncGenerator[AnyFact, None]:
-        return read_story(str(self._birth.data_dir / FACTS), wanted, self._seeing.threads, since=since)
+    def _stories(
+        self,
+        wanted: MessageId | str,
+        *,
+        since: float | None = None,
+        limit: int = MESSAGES_MAX,
+        skipped: Skipped | None = None,
+    ) -> AsyncGenerator[AnyFact, None]:
+        return read_story(
+            str(self._birth.data_dir / FACTS), wanted, self._seeing.threads, since=since, limit=limit, skipped=skipped
+        )
 
     def _configuration(self) -> tuple[ConfigRow, ...]:
         return self._in_force

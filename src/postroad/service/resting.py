@@ -16,7 +16,7 @@ from postroad.config.model import Settings
 from postroad.core.faces import Clock, Outlet, RecordRow, Threads
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId
-from postroad.observe.stories import read_story
+from postroad.observe.stories import MESSAGES_MAX, Skipped, read_story
 from postroad.outbound.control import NO_DESTINATIONS, About, Control
 from postroad.outbound.fleet import Fleet
 from postroad.outbound.front import FrontHouse, FrontSteering
@@ -47,8 +47,14 @@ async def resting_relay(
             parts = {str(number): control.on_behalf_of(person) for number, control in enumerate(controls)}
             return Fleet(parts, kind="shard")
 
-        def stories(wanted: MessageId | str, *, since: float | None = None) -> AsyncGenerator[AnyFact, None]:
-            return read_story(facts, wanted, threads, since=since)
+        def stories(
+            wanted: MessageId | str,
+            *,
+            since: float | None = None,
+            limit: int = MESSAGES_MAX,
+            skipped: Skipped | None = None,
+        ) -> AsyncGenerator[AnyFact, None]:
+            return read_story(facts, wanted, threads, since=since, limit=limit, skipped=skipped)
 
         house = FrontHouse(
             fleet_for=fleet_for,

@@ -253,7 +253,7 @@ class MemoryPerson:
 
     # --- seeing ---
 
-    async def trace(self, wanted: str, *, follow: bool = False) -> AsyncGenerator[AnyFact, None]:
+    async def trace(self, wanted: str, *, follow: bool = False, limit: int = 100) -> AsyncGenerator[AnyFact, None]:
         facts = self._relay.facts
         seen = len(facts.facts)
         concerns = _Concerns(wanted)
