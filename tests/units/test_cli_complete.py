@@ -15,7 +15,7 @@ from tests.units.test_cli_cases import CONFIG, Script, said
 
 from postroad.cli import complete
 from postroad.cli.main import run
-from postroad.outbound.steering import ControlRefused, QueueStats
+from postroad.outbound.steering import ControlRefused, NoRelay, QueueStats
 
 
 def offered(words: str, script: Script, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -65,6 +65,8 @@ def test_a_wrong_configuration_is_no_noise(monkeypatch: pytest.MonkeyPatch, tmp_
     file = tmp_path / "wrong.toml"
     file.write_text("= wrong")
     monkeypatch.setattr("tests.units.test_cli_complete.CONFIG", file)
+    assert offered("postroad queue suspend e", script, monkeypatch) == ["example.com"], "the relay that runs knows"
+    script.steering.refuse = NoRelay("none runs")
     assert offered("postroad queue suspend e", script, monkeypatch) == []
 
 

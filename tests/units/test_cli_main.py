@@ -69,7 +69,7 @@ def test_the_sandbox_says_what_to_try(tmp_path: Path) -> None:
 
 def test_a_wrong_configuration_is_told_whole_and_nothing_is_done(tmp_path: Path) -> None:
     (tmp_path / "postroad.toml").write_text("one = 1\ntwo = 2\n")
-    for command in (["serve"], ["queue", "list"], ["config", "show"], ["send", "--to", "b@example.org"]):
+    for command in (["serve"], ["config", "show"], ["send", "--to", "b@example.org"]):  # a queue that runs is steered
         script = Script()
         first, second, status = said(command, script.house())
         assert first.startswith(f"! {tmp_path}/postroad.toml:1: ")
