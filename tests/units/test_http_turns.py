@@ -111,6 +111,8 @@ def test_stories_by_tcp_have_turns_of_their_own(tmp_path: Path, monkeypatch: pyt
 
 def test_one_address_cannot_take_all_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "PEER_CONNECTIONS_MAX", 3)
+    monkeypatch.setattr(serve, "TCP_CONNECTIONS_MAX", 5)
+    monkeypatch.setattr(serve, "TCP_HEAD_TIMEOUT", 600.0)
 
     async def test() -> None:
         async with served(tmp_path) as api:
