@@ -89,7 +89,7 @@ def test_stories_by_tcp_have_turns_of_their_own(tmp_path: Path, monkeypatch: pyt
         async with served(tmp_path) as api:
             begun, go_on = [], asyncio.Event()
 
-            async def slow(wanted: object, *, since: float | None = None):  # type: ignore[no-untyped-def]
+            async def slow(wanted: object, **how: object):  # type: ignore[no-untyped-def]
                 begun.append(wanted)
                 await go_on.wait()
                 return
@@ -156,7 +156,7 @@ def test_a_page_ends_before_it_has_too_many_recipients(tmp_path: Path, monkeypat
         ("/v1/queue/stats?limit=5&domain=x", "There is: limit."),
         ("/v1/health?x", "There is none here."),
         ("/v1/watch?ids=x", "There is: id, everything."),
-        ("/v1/trace?want=x", "There is: wanted, follow."),
+        ("/v1/trace?want=x", "There is: wanted, follow, limit."),
         ("/v1/suspensions?x=", "There is none here."),
     ],
 )

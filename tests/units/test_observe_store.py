@@ -80,7 +80,11 @@ def test_facts_of_no_message_are_stored_and_connections_are_not(place):
         with sqlite3.connect(f"{place.directory}/2026-09-21-0.db") as database:
             rows = [msgspec.msgpack.decode(row) for (row,) in database.execute("SELECT facts FROM fact ORDER BY row")]
         kinds = {fact["kind"] for row in rows for fact in row}
-        assert kinds == {kind.__struct_config__.tag for kind in facts.KINDS} - {"connected", "early-octets"}
+        assert kinds == {kind.__struct_config__.tag for kind in facts.KINDS} - {
+            "connected",
+            "early-octets",
+            "incomplete",
+        }
         assert [fact["kind"] for fact in rows[-1]] != [fact["kind"] for fact in rows[0]]
 
     run("uvloop", work())
