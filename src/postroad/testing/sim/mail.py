@@ -41,7 +41,7 @@ def unstuffed(octets: bytes) -> bytes:
     """Return the content of what came over the wire, without its final dot."""
     if octets.startswith(b"."):
         octets = octets[1:]
-    return octets.replace(b"\r\n..", b"\r\n.")
+    return octets.replace(b"\r\n.", b"\r\n")  # whatever follows the dot: that is how one that was not doubled is seen
 
 
 def hash_of(content: bytes) -> bytes:
