@@ -36,13 +36,15 @@ class Arrived:
 
 
 class CountingSink:
-    """``with CountingSink() as sink``: listens on 127.0.0.1; ``down`` and ``up`` as often as wanted."""
+    """``with CountingSink() as sink``: listens on a loopback address; ``down`` and ``up`` as often as wanted."""
 
     def __init__(
         self,
         *,
         rcpt: Callable[[str], str] = lambda recipient: "250 2.1.5 Ok",
         offers: tuple[str, ...] = OFFERS,
+        address: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.arrived: list[Arrived] = []
         self.commands: list[str] = []
@@ -55,7 +57,8 @@ class CountingSink:
         self._connections: set[socket.socket] = set()
         self._server: socket.socket | None = None
         self.is_up = False
-        self.port = 0
+        self.address = address
+        self.port = port
 
     def __enter__(self) -> CountingSink:
         self.up()
@@ -70,7 +73,7 @@ class CountingSink:
     def up(self) -> None:
         """Listen, on the port of the first time."""
         if self._server is None:
-            self._server = socket.create_server(("127.0.0.1", 0), backlog=128)
+            self._server = socket.create_server((self.address, self.port), backlog=128)
             self.port = self._server.getsockname()[1]
         else:
             self._server.listen(128)
@@ -87,7 +90,7 @@ class CountingSink:
         self._server.close()
         self._server = socket.socket()
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._server.bind(("127.0.0.1", self.port))
+        self._server.bind((self.address, self.port))
         with self._lock:
             for connection in self._connections:
                 with suppress(OSError):
@@ -199,7 +202,10 @@ class _Session:
 
 def _is_open(connection: socket.socket) -> bool:
     """True if the kernel has not heard yet that the other side closed: our thread may hear of it later."""
-    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
+    try:
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
+    except OSError:
+        return False  # its thread has closed it, and is about to say so
 
 
 def _path(command: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,12 +38,7 @@ class Host(CountingSink):
     """A sink on port 25 of an address of its own."""
 
     def __init__(self, address: str) -> None:
-        super().__init__()
-        self.address = address
-
-    def up(self) -> None:
-        self._server = socket.create_server((self.address, 25), backlog=128)
-        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
+        super().__init__(address=address, port=25)
 
 
 @contextmanager
