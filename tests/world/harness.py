@@ -101,6 +101,11 @@ class Relay:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    def logged(self, text: str, times: int = 1) -> None:
+        """Wait until the log holds ``text`` just ``times`` times: what shows elsewhere may be logged a moment later."""
+        until(lambda: self.log.count(text) >= times, 20, what=f"{times} x {text!r} in the log")
+        assert self.log.count(text) == times, self.log
+
     def start(
         self, *, wait: bool = True, prefix: tuple[str, ...] = (), program: tuple[str, ...] = ("-m", "postroad")
     ) -> Relay:

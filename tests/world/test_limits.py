@@ -117,7 +117,7 @@ def test_a_limited_destination_of_all_workers_while_the_ledger_is_killed(
                 os.kill(ledger, signal.SIGKILL)
                 wait_until(lambda ledger=ledger: relay.pids("ledger").get(0, ledger) != ledger, "another ledger")  # type: ignore[misc]
             until(partial(has, sink, MESSAGES), 60, what="the arrival of all")
-            assert relay.log.count("kind=process-ended process=ledger") == 3
+            relay.logged("kind=process-ended process=ledger", 3)
             assert relay.stop() == 0
     with capsys.disabled():
         print(

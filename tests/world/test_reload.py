@@ -133,7 +133,7 @@ def test_what_is_broken_is_refused_whole(tmp_path: Path) -> None:
             assert "connections" in done.stderr
             everywhere(relay, one, "refused")
             hang_up(relay)
-            assert f"{relay.config_file}:{errors}" in relay.log
+            wait_until(lambda: f"{relay.config_file}:{errors}" in relay.log, "the refusal in the log")
             everywhere(relay, one, "refused-again")
             victim = relay.pids("worker")[0]
             os.kill(victim, signal.SIGKILL)
