@@ -121,8 +121,12 @@ class Relay:
                 start_new_session=True,
             )
         if wait:
-            wait_until(self._is_up, f"the relay is up; its log:\n{self.log[-2000:]}", START_DEADLINE)
+            self.wait_up()
         return self
+
+    def wait_up(self, deadline: float = START_DEADLINE) -> None:
+        """Return when it accepts connections."""
+        wait_until(self._is_up, f"the relay is up; its log:\n{self.log[-2000:]}", deadline)
 
     def _is_up(self) -> bool:
         assert self.process is not None

@@ -95,31 +95,31 @@ class Generator:
     def _session(self) -> None:
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sock, sock.makefile("rb") as replies:
             try:
-                _heard(replies.readline)
+                heard(replies.readline)
             except (OSError, EOFError):
                 self.resets += 1
                 raise
-            _said(sock, b"EHLO client.example\r\n", replies.readline)
+            said(sock, b"EHLO client.example\r\n", replies.readline)
             sent = 0
             while not self._is_done() and (not self._each or sent < self._each):
                 self._message(sock, replies.readline)
                 sent += 1
                 self._stop.wait(self._pause)
-            _said(sock, b"QUIT\r\n", replies.readline)
+            said(sock, b"QUIT\r\n", replies.readline)
 
     def _message(self, sock: socket.socket, readline: object) -> None:
         with self._lock:
             self._next += 1
             number = f"{self._name}{self._next}"
         for command in (b"MAIL FROM:<a@client.example>\r\n", b"RCPT TO:<b@next.example>\r\n", b"DATA\r\n"):
-            if (reply := _said(sock, command, readline))[:1] not in (b"2", b"3"):
+            if (reply := said(sock, command, readline))[:1] not in (b"2", b"3"):
                 self.refused.append(reply)
                 raise EOFError(reply)
         sock.sendall(f"X-Number: {number}\r\nSubject: kept or not\r\n\r\nHello\r\n".encode())
         self.awaiting.add(number)
         sent = time.monotonic()
         try:
-            reply = _said(sock, b".\r\n", readline)
+            reply = said(sock, b".\r\n", readline)
         except (OSError, EOFError):
             self.doubtful.add(number)
             raise
@@ -140,7 +140,7 @@ class Client:
         self._sock = socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(source, 0))
         self._replies = self._sock.makefile("rb")
         try:
-            self.greeting = _heard(self._replies.readline)
+            self.greeting = heard(self._replies.readline)
             if self.is_served:
                 self.say("EHLO client.example")
         except BaseException:
@@ -164,7 +164,7 @@ class Client:
 
     def say(self, command: str) -> bytes:
         """Return the last line of the reply to a command."""
-        return _said(self._sock, command.encode() + b"\r\n", self._replies.readline)
+        return said(self._sock, command.encode() + b"\r\n", self._replies.readline)
 
     def send(self, recipient: str, number: str, *, body: str = "Hello", sender: str = "a@client.example") -> bytes:
         """Send one message, and return the reply to its content. AssertionError where an earlier command is refused."""
@@ -174,12 +174,12 @@ class Client:
         return self.say(f"X-Number: {number}\r\nSubject: kept or not\r\n\r\n{body}\r\n.")
 
 
-def _said(sock: socket.socket, command: bytes, readline: object) -> bytes:
+def said(sock: socket.socket, command: bytes, readline: object) -> bytes:
     sock.sendall(command)
-    return _heard(readline)
+    return heard(readline)
 
 
-def _heard(readline: object) -> bytes:
+def heard(readline: object) -> bytes:
     assert callable(readline)
     while (line := readline())[3:4] == b"-":
         pass
