@@ -6,9 +6,12 @@ UV ?= uv
 UPGRADE ?=
 SEEDS ?= 1000
 SUM ?=
+SCENARIO ?=
+ROUNDS ?= 3
+COUNT ?=
 PYTHON_BIN = .venv/bin/python
 
-.PHONY: help run test check world soak sim fresh requirements clean
+.PHONY: help run test check world soak sim bench bench-build fresh requirements clean
 
 help:
 	@echo 'make run           set up what is needed and start the sandbox (127.0.0.1:2525, mail ends in ./postroad-data/mail)'
@@ -17,6 +20,7 @@ help:
 	@echo 'make world         only the tests against real mail servers (root)'
 	@echo 'make soak          the tests that take hours'
 	@echo 'make sim           the relay in a simulated world: so many stories with crashes and faults, judged (SUM=file: add up)'
+	@echo 'make bench         against Postfix, a quarter of an hour, root (SCENARIO=name,name or all; ROUNDS=3; docs/performance.md)'
 	@echo 'make fresh         install and run in a new, minimal Debian 12, as root and as a user (root, some minutes)'
 	@echo 'make requirements  compile requirements/*.txt anew (needs uv; UPGRADE=--upgrade for newer versions)'
 	@echo 'make clean         remove the environment and what the tools cached (never ./postroad-data)'
@@ -44,6 +48,15 @@ soak:
 sim:
 	@tools/setup test
 	@$(PYTHON_BIN) -m postroad.testing.sim run 1-$(SEEDS) $(if $(SUM),--sum $(SUM))
+
+bench:
+	@tools/setup test
+	@$(PYTHON_BIN) -m bench --rounds $(ROUNDS) $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(COUNT),--count $(COUNT))
+
+# What `make bench` compiles by itself; here for who wants only the generator and the sink (bench/build).
+bench-build:
+	@tools/setup test
+	@$(PYTHON_BIN) -m bench --build
 
 fresh:
 	@tools/fresh
