@@ -27,6 +27,8 @@ from postroad.spool.writer import Writer
 
 FREE_LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the free space, while mail comes in."""
+FREE_SHARE: Final = 4
+"""A part of min_free must be free on the disk itself: the WAL and content files are not written inside the database."""
 REOPEN_FIRST: Final = 0.05
 REOPEN_LONGEST: Final = 10.0
 """Seconds between attempts to open the store again after trouble; doubling."""
@@ -70,7 +72,7 @@ class Ground:
         self._ids = IdMaker(number, floor=found.totals.last_id)
         self._is_full = False
         self._free_looked_at = -FREE_LOOK_EVERY
-        self._free_look: asyncio.Future[int] | None = None
+        self._is_looking = False
         self._trouble = ""
         self._reopening: asyncio.Task[None] | None = None
         self._background: set[asyncio.Future[Any]] = set()
@@ -186,21 +188,28 @@ class Ground:
 
     def _look_at_free(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop.time() - self._free_looked_at < FREE_LOOK_EVERY or self._free_look is not None:
+        if self._is_looking or loop.time() - self._free_looked_at < FREE_LOOK_EVERY:
             return
-        self._free_looked_at = loop.time()
-        self._free_look = self._threads.run_blocking(self._disk.free, self._directory)
-        self._free_look.add_done_callback(self._on_free)
+        self._is_looking, self._free_looked_at = True, loop.time()
+        self._in_background(self._measure_free())
 
-    def _on_free(self, look: asyncio.Future[int]) -> None:
-        self._free_look = None
-        if not look.cancelled() and look.exception() is None:
-            self._note_free(look.result())
+    async def _measure_free(self) -> None:
+        """Learn whether mail may come in.
 
-    def _note_free(self, free: int) -> None:
-        is_full = free < self._settings.min_free
-        if is_full != self._is_full:
-            why = f"{free} octets free in {self._directory}, min_free is {self._settings.min_free}"
+        A database never gets smaller: what it grew by when much mail waited is free inside it once that is delivered,
+        and counts. Otherwise a queue that has filled its disk by itself would refuse mail for ever.
+        """
+        least, inside = self._settings.min_free, 0
+        try:
+            free = await self._threads.run_blocking(self._disk.free, self._directory)
+            if least > free >= least // FREE_SHARE:
+                inside = await self._read(lambda store: store.transfer.free_octets()) or 0
+        except OSError:
+            return  # what was known holds until the next look
+        finally:
+            self._is_looking = False
+        if (is_full := free + inside < least) != self._is_full:
+            why = f"{free} octets free in {self._directory}, and {inside} in its database; min_free is {least}"
             self._outlet.emit(facts.Trouble(at=self._clock.now(), what="disk", why=why, over=not is_full))
         self._is_full = is_full
 

@@ -103,7 +103,7 @@ class Shard(Moving):
         except BaseException:
             owner.release()
             raise
-        shard._note_free(await threads.run_blocking(disk.free, directory))
+        await shard._measure_free()
         return shard
 
     # --- in ---
