@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.world.failing_calls import KINDS, Fault, fail
 from tests.world.harness import SOURCES
 from tests.world.power_cuts import cut_again_and_again
 from tests.world.real_kills import ROLES, killed_again_and_again
@@ -20,6 +21,8 @@ from tests.world.real_kills import ROLES, killed_again_and_again
 MESSAGES = int(os.environ.get("SOAK_MESSAGES", "50_000"))
 KILLS = int(os.environ.get("SOAK_KILLS", "100"))
 CUTS = int(os.environ.get("SOAK_CUTS", "20"))
+FAULTS = int(os.environ.get("SOAK_FAULTS", "8"))
+"""Of each kind: at the first call, the second, ..."""
 SEED = int(os.environ.get("SOAK_SEED", random.SystemRandom().getrandbits(32)))
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -62,6 +65,16 @@ def test_power_cuts(place: Path, say: Callable[[str], None]) -> None:
     assert len(done.undelivered) == CUTS
     assert sum(bool(owed) for owed in done.undelivered) >= CUTS // 2, "most cuts found nothing that they could lose"
     assert CUTS < 10 or any(done.sectors), "the disk's cache was always empty"
+
+
+def test_failing_calls(place: Path, say: Callable[[str], None]) -> None:
+    faults = [Fault(kind, number) for number in range(1, FAULTS + 1) for kind in KINDS]
+    done, generator, happened = fail(place, faults, seed=SEED, say=say)
+    assert happened == dict.fromkeys(KINDS, FAULTS)
+    assert not done.lost, done.lost[:20]
+    assert done.findings is not None
+    done.findings.assert_kept()
+    assert generator.put_back, "nobody was told 4xx"
 
 
 @pytest.mark.parametrize("instead", ["synchronous=NORMAL", "synchronous=OFF"])

@@ -185,10 +185,11 @@ class Findings:
         def within(milliseconds: float) -> int:
             return sum(age * 1000 <= milliseconds for age in self.ages)
 
+        wrong = f"{len(self.lost)} lost, {len(self.spoilt)} spoilt, {len(self.stray)} stray"
+        ages = f"{within(0)} in flight at a break, {within(50) - within(0)} up to 50 ms before it"
+        oldest = f"the oldest {max(self.ages, default=0) * 1000:.0f} ms"
         return (
-            f"{self.taken} with 250, {len(self.lost)} lost, {len(self.spoilt)} spoilt, {len(self.stray)} stray; "
-            f"{self.doubles} doubles ({within(0)} in flight at a break, {within(50)} at most 50 ms before it, "
-            f"the oldest {max(self.ages, default=0) * 1000:.0f} ms), {self.reports_twice} of them reports"
+            f"{self.taken} with 250, {wrong}; {self.doubles} doubles ({ages}, {oldest}; {self.reports_twice} reports)"
         )
 
     def assert_kept(self) -> None:

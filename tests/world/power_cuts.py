@@ -57,8 +57,12 @@ def cut_again_and_again(
     seed: int,
     say: Callable[[str], None],
     sources: Path | None = None,
+    strike: Callable[[int, Relay, MixedGenerator], None] = lambda number, relay, generator: None,
 ) -> Cuts:
-    """Cut so many times. ``sources``: a copy of the product in place of it. Losses end the run, and are returned."""
+    """Cut so many times. Losses end the run, and are returned.
+
+    ``sources``: a copy of the product in place of it; ``strike``: done under load right before each cut, from 1 on.
+    """
     dice = random.Random(seed)
     done = Cuts()
     image = make_image(home / "disk-0.img", SIZE)
@@ -84,9 +88,13 @@ def cut_again_and_again(
                         assert relay.stop() == 0
                     break
                 load(generator, sink, dice)
+                strike(number, relay, generator)
                 image.unlink()
                 image = home / f"disk-{number}.img"
                 cut(disk, relay, generator, sink, image=image, seed=dice.getrandbits(32), done=done)
+    generator.doubtful |= (
+        generator.put_back
+    )  # a sync that failed, and a crash: such a message may be there all the same
     if not done.lost:
         done.findings = compare(generator, sink, [*done.breaks, *((at, at) for at in sink.went_down)])
     image.unlink()
