@@ -50,6 +50,20 @@ def test_a_file_is_made_once(disk: Disk, tmp_path: Path) -> None:
         disk.create(str(tmp_path / "a"))
 
 
+def test_what_is_written_again_is_what_it_was(disk: Disk, tmp_path: Path) -> None:
+    octets = bytes(range(256)) * 10_000 + b"end"
+    file = disk.create(str(tmp_path / "a"))
+    file.write(octets)
+    file.close()
+    disk.create(str(tmp_path / "empty")).close()
+    for name in ("a", "empty"):
+        disk.write_again(str(tmp_path / name))
+    assert disk.open(str(tmp_path / "a")).read_at(0, len(octets) + 1) == octets
+    assert disk.open(str(tmp_path / "empty")).size() == 0
+    with pytest.raises(FileNotFoundError):
+        disk.write_again(str(tmp_path / "none"))
+
+
 def test_names_come_and_go(disk: Disk, tmp_path: Path) -> None:
     disk.make_directories(str(tmp_path / "x" / "y"))
     disk.create(str(tmp_path / "x" / "y" / "a")).close()
@@ -168,6 +182,24 @@ def test_after_a_failed_sync_a_good_one_does_not_bring_it_back(memory: MemoryDis
     memory.power_off()
     memory.power_on()
     assert memory.open("/d/a").size() == 0
+
+
+def test_after_a_failed_sync_what_is_written_again_is_kept(memory: MemoryDisk) -> None:
+    file = memory.create("/d/a")
+    memory.sync_directory("/d")
+    file.write(b"kept")
+
+    def fail(operation: str, path: str) -> None:
+        memory.on_operation = None
+        raise OSError(5, "told to fail")
+
+    memory.on_operation = fail
+    with pytest.raises(OSError, match="told to fail"):
+        file.sync()
+    memory.write_again("/d/a")
+    memory.power_off()
+    memory.power_on()
+    assert memory.open("/d/a").read_at(0, 9) == b"kept"
 
 
 def test_a_dead_process_keeps_what_it_wrote_but_not_its_files(memory: MemoryDisk) -> None:

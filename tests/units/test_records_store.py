@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ import pytest
 from tests.contracts.streams import run
 
 from postroad.core.faces import RecordRow, RecordsTrouble
+from postroad.records import store
 from postroad.records.migrations import RecordsTooNew
 from postroad.records.store import SqliteRecords
 from postroad.service.threads import WorkerThreads
@@ -125,3 +127,40 @@ def test_a_failed_write_changes_nothing_and_is_told(opened):
             assert await records.get("users", "ann") == RecordRow("ann", b"1", None)
 
     run("uvloop", work())
+
+
+def test_the_wal_is_written_again_before_anything_rests_on_it(opened, tmp_path, monkeypatch):
+    """A sync that failed before the process died left frames that only the kernel's memory holds."""
+
+    async def work():
+        async with opened() as records:
+            await records.put("users", RecordRow("ann", b"1", None))
+            for name in ("records.db", "records.db-wal"):  # as they are when the process dies
+                shutil.copy(tmp_path / name, tmp_path / "killed" / name)
+        for name in ("records.db", "records.db-wal"):
+            shutil.copy(tmp_path / "killed" / name, tmp_path / name)
+        told = []
+        written = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda *those: (told.append(len(those[1])), written(*those))[1])
+        async with opened() as records:
+            assert await records.get("users", "ann") == RecordRow("ann", b"1", None)
+        assert told == [(tmp_path / "killed" / "records.db-wal").stat().st_size]
+        assert told[0] > 4096
+
+    (tmp_path / "killed").mkdir()
+    run("uvloop", work())
+
+
+def test_a_file_that_stays_without_a_wal_is_not_used(opened, tmp_path, monkeypatch):
+    """SQLite passes over what keeps it from changing the mode, as another connection that is open."""
+
+    async def work():
+        with pytest.raises(RecordsTrouble):
+            async with opened():
+                pass
+
+    other = apsw.Connection(str(tmp_path / "records.db"))
+    other.execute("CREATE TABLE x (y); BEGIN; SELECT * FROM x").fetchall()
+    monkeypatch.setattr(store, "BUSY_MILLISECONDS", 1)
+    run("uvloop", work())
+    other.close()

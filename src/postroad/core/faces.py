@@ -127,6 +127,13 @@ class Disk(Protocol):
     def open(self, path: str) -> DiskFile:
         """Open an existing file for reading."""
 
+    def write_again(self, path: str) -> None:
+        """Write what an existing file holds over itself, and return when it is durable.
+
+        After a failed sync, maybe of another process, the kernel may hold octets that can be read, that the medium
+        lacks, and that no later sync writes, since their pages are taken for clean. Nobody else may write meanwhile.
+        """
+
     def rename(self, old: str, new: str) -> None:
         """Atomically replace ``new`` by ``old``."""
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
 
 from postroad.core.faces import Clock, RecordRow, RecordsTrouble, Threads
+from postroad.core.units import MIB
 from postroad.records.migrations import migrate, transaction
 
 SLICE: Final = 200
@@ -111,8 +112,12 @@ def _open(path: str, now: float) -> apsw.Connection:
         raise RecordsTrouble(f"{path}: {error}") from error
     try:
         connection.set_busy_timeout(BUSY_MILLISECONDS)
-        connection.execute("PRAGMA journal_mode=WAL")
+        # Not by execute: the mode is changed after the row that tells of it, and an error then would be passed over.
+        mode = connection.pragma("journal_mode", "wal")
+        if mode != "wal":
+            raise RecordsTrouble(f"{path}: it stays in journal mode {mode}")
         connection.execute("PRAGMA synchronous=FULL")
+        _settle_wal(connection, path)
         migrate(connection, now)
         _sync_directory(os.path.dirname(path) or ".")
     except (OSError, apsw.Error) as error:
@@ -122,6 +127,27 @@ def _open(path: str, now: float) -> apsw.Connection:
         connection.close(force=True)
         raise
     return connection
+
+
+def _settle_wal(connection: apsw.Connection, path: str) -> None:
+    """Have the medium hold what the WAL seems to hold, before anything rests on it (docs/durability.md).
+
+    Done as its only writer: another process may have the file open.
+    """
+    with transaction(connection), suppress(FileNotFoundError):
+        _write_again(f"{path}-wal")
+
+
+def _write_again(path: str) -> None:
+    """As Disk.write_again: what a failed sync left in the kernel's memory alone is written by no other sync."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        offset = 0
+        while octets := os.pread(descriptor, MIB, offset):
+            offset += os.pwrite(descriptor, octets, offset)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_directory(path: str) -> None:

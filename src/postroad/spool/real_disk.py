@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from postroad.core.units import MIB
+
 _FILE_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW
+_WRITTEN_AGAIN_AT_ONCE: Final = MIB
 
 
 class OsFile:
@@ -50,6 +53,9 @@ class OsDisk:
     def open(self, path: str) -> OsFile:
         return OsFile(os.open(path, _FILE_FLAGS | os.O_RDONLY))
 
+    def write_again(self, path: str) -> None:
+        write_again(path)
+
     def rename(self, old: str, new: str) -> None:
         Path(old).replace(new)
 
@@ -84,3 +90,15 @@ class OsDisk:
     def free(self, path: str) -> int:
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
+
+
+def write_again(path: str) -> None:
+    """See ``Disk.write_again``."""
+    descriptor = os.open(path, _FILE_FLAGS | os.O_RDWR)
+    try:
+        offset = 0
+        while octets := os.pread(descriptor, _WRITTEN_AGAIN_AT_ONCE, offset):
+            offset += os.pwrite(descriptor, octets, offset)  # what it did not take is read again
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

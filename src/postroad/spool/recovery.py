@@ -1,8 +1,8 @@
 """How a shard gets on its feet: at start, and again after the disk or the database failed it.
 
-Owns: opening with an empty WAL, setting a damaged database aside whole, removing refused messages that are there all
-the same, collecting orphaned content files. Blocking: runs in the writer's lane. Does not own: when to try again
-(shard.py).
+Owns: making the WAL durable before it is copied, opening with an empty one, setting a damaged database aside whole,
+removing refused messages that are there all the same, collecting orphaned content files. Blocking: runs in the writer's
+lane. Does not own: when to try again (shard.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from postroad.core.faces import Disk
 from postroad.core.ids import parse_id
 from postroad.spool.errors import StoreDamaged, StoreTrouble, store_step
 from postroad.spool.rows import body_name
-from postroad.spool.store import Store, StoreOptions, database_files
+from postroad.spool.store import Store, StoreOptions, database_files, wal_of
 from postroad.spool.store_read import LOOKED_AT, Counts, Totals
 
 BODIES: str = "bodies"
@@ -62,26 +62,50 @@ def reopen(
     """
     if not is_damaged:
         try:
-            return _open(directory, options, refused, now, reports, moved)
+            return _open(directory, options, disk, refused, now, reports, moved)
         except StoreDamaged:
             pass
     moved = set_aside(directory, disk, now)
     try:
-        return _open(directory, options, (), now, reports, moved)
+        return _open(directory, options, disk, (), now, reports, moved)
     except StoreTrouble as error:
         raise SetAside(moved, error) from error
 
 
-def _open(directory: str, options: StoreOptions, refused: Iterable[int], now: float, reports: int, moved: str) -> Found:
+def _open(
+    directory: str,
+    options: StoreOptions,
+    disk: Disk,
+    refused: Iterable[int],
+    now: float,
+    reports: int,
+    moved: str,
+) -> Found:
+    _settle_wal(directory, disk)
     store = Store(directory, options)
     try:
         store.open(now)
+        with store_step():  # of the database and the WAL, where they are new; SQLite would pass over an error
+            disk.sync_directory(directory)
         store.write.forget(refused)
         totals, counts = store.read.totals(), store.read.counts()
         return Found(store, totals, counts, store.read.reports(reports), store.write.oldest(), moved)
     except BaseException:
         store.close(checkpoint=False)
         raise
+
+
+def _settle_wal(directory: str, disk: Disk) -> None:
+    """Have the medium hold what the WAL seems to hold.
+
+    A sync of it may have failed, in this process or in one before: then its frames are read from the kernel's memory
+    and not written by any later sync, and a power cut while they are copied would leave a database that is torn and a
+    WAL without the frames to mend it.
+    """
+    with store_step():
+        if disk.exists(wal := wal_of(directory)):
+            disk.write_again(wal)
+            disk.sync_directory(directory)
 
 
 def set_aside(directory: str, disk: Disk, now: float) -> str:

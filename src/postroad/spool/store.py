@@ -63,20 +63,21 @@ class Store:
         """Open, migrate, and copy the whole WAL into the database: only then may anything be put.
 
         A failed sync leaves frames that were refused, and later ones may stand on frames that never reached the disk;
-        after a TRUNCATE checkpoint on a fresh connection nothing rests on the WAL any more.
+        after a TRUNCATE checkpoint on a fresh connection nothing rests on the WAL any more. But while that copies, the
+        database rests on the WAL: whoever calls this has made it durable (recovery.py).
 
         Raises:
             StoreTrouble, StoreDamaged, StoreTooNew.
         """
         with store_step():
             connection = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, WRITE_CACHE_OCTETS)
-            for pragma in (
-                f"page_size={PAGE_SIZE}",
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                f"journal_size_limit={2 * self._options.checkpoint_octets}",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
+            connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
+            # Not by execute: the mode is changed after the row that tells of it, an error then would be passed over.
+            mode = connection.pragma("journal_mode", "wal")
+            if mode != "wal":
+                raise StoreTrouble(Why.TROUBLE, f"the database stays in journal mode {mode}")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA journal_size_limit={2 * self._options.checkpoint_octets}")
             self._truncate_wal(connection)
             for _ in migrate(connection, now):
                 self._truncate_wal(connection)
@@ -143,6 +144,11 @@ class Store:
     def _on_commit(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self._wal_pages = pages
         return apsw.SQLITE_OK
+
+
+def wal_of(directory: str) -> str:
+    """Return the path of the WAL."""
+    return f"{directory}/{DATABASE_NAME}-wal"
 
 
 def database_files(directory: str) -> Iterable[str]:

@@ -18,9 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from postroad.core.faces import Dice
+from postroad.core.units import KIB
 
 FREE_OCTETS: Final = 1 << 40
 """Free space, unless a test says less."""
+
+WRITTEN_AGAIN_AT_ONCE: Final = 64 * KIB
+"""Octets; less than the real disk's, so that a crash finds more places to fall on."""
 
 Change = tuple[int, bytes | None]
 """A write at an offset, or, with None, a truncation to that length."""
@@ -133,6 +137,12 @@ class MemoryDisk:
     def open(self, path: str) -> MemoryFile:
         with self._lock:
             return MemoryFile(self, path, self._node(path), self._power)
+
+    def write_again(self, path: str) -> None:
+        file = self.open(path)
+        for offset in range(0, file.size(), WRITTEN_AGAIN_AT_ONCE):
+            file.write_at(offset, file.read_at(offset, WRITTEN_AGAIN_AT_ONCE))
+        file.sync()
 
     def rename(self, old: str, new: str) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from postroad.testing.memory_disk import MemoryDisk, MemoryFile
+from postroad.testing.memory_disk import WRITTEN_AGAIN_AT_ONCE, MemoryDisk, MemoryFile
 from postroad.testing.sim.chaos import Chaos
 from postroad.testing.sim.kernel import Process
 
@@ -66,6 +66,12 @@ class ProcessDisk:
     def open(self, path: str) -> ProcessFile:
         self.check()
         return ProcessFile(self, path, self.disk.open(path))
+
+    def write_again(self, path: str) -> None:
+        file = self.open(path)
+        for offset in range(0, file.size(), WRITTEN_AGAIN_AT_ONCE):
+            file.write_at(offset, file.read_at(offset, WRITTEN_AGAIN_AT_ONCE))
+        file.sync()
 
     def rename(self, old: str, new: str) -> None:
         self.do("rename", new, lambda: self.disk.rename(old, new))

@@ -32,7 +32,7 @@ MUTANTS: Final = (
         "            await house.spool.put(message)\n",
         "            import asyncio\n            self.put = asyncio.ensure_future(house.spool.put(message))\n",
     ),
-    _one("commit-without-sync", "spool/store.py", '"synchronous=FULL"', '"synchronous=NORMAL"'),
+    _one("commit-without-sync", "spool/store.py", '"PRAGMA synchronous=FULL"', '"PRAGMA synchronous=NORMAL"'),
     _one(
         "failed-commit-taken-for-done",
         "spool/store.py",
