@@ -17,6 +17,7 @@ from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState
 from postroad.service.threads import WorkerThreads
 from postroad.spool import store_read
+from postroad.spool.errors import StoreTrouble
 from postroad.spool.face import ContentDamaged, NewMessage, Ruling, Selection, SpoolRefused, Why
 from postroad.spool.ground import ShardSettings
 from postroad.spool.owner import ShardOwned
@@ -369,5 +370,31 @@ def test_a_database_that_is_none_is_moved_aside_whole(tmp_path: Path) -> None:
             assert shard.stats().messages == 0
             await shard.put(message(shard))
         assert (tmp_path / f"shard-0.damaged-{int(NOW)}" / "spool.db").exists()
+
+    run(work())
+
+
+def test_what_cannot_be_read_is_no_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **more: object) -> None:
+        raise StoreTrouble(Why.TROUBLE, "disk I/O error")
+
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            await shard.put(new := message(shard, "b@y.example"))
+            everything, failed = Selection(to="*"), outcome.Failed(reply.RELAY_DENIED)
+            for name in ("scan", "message", "count", "bound"):
+                monkeypatch.setattr(store_read.ReadStore, name, broken)
+            for asked in (
+                shard.hold(everything),
+                shard.release(everything, NOW),
+                shard.drop(everything, "queue delete by eve"),
+                shard.bounce(everything, failed),
+                shard.drop(Selection(), "queue delete by eve", dry_run=True),
+                shard.list(everything, after=None, limit=10),
+                shard.show(new.id),
+            ):
+                with pytest.raises(SpoolRefused):
+                    await asked
+            monkeypatch.undo()
 
     run(work())

@@ -307,15 +307,13 @@ class Spool(Protocol):
         """
 
     # --- steering ---
+    # All raise SpoolRefused if nothing can be read now: "there is none" would be untrue. What was changed before stays.
     async def list(self, selection: Selection, *, after: MessageId | None, limit: int) -> Page: ...
 
     async def show(self, message: MessageId) -> QueuedMessage | None: ...
 
     async def drops_of(self, message: MessageId) -> Sequence[Drop]:
-        """Return the drop rows of a message that are still kept, the oldest first; at most one a recipient.
-
-        Raises SpoolRefused if nothing can be read now.
-        """
+        """Return the drop rows of a message that are still kept, the oldest first; at most one a recipient."""
 
     async def flush(self, selection: Selection, now: float, *, dry_run: bool = False) -> Changed:
         """Make DUE deliveries due now."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState, Outcome
@@ -108,15 +108,12 @@ class Steer(Counting):
         return Page(tuple(messages), None)
 
     async def show(self, message: MessageId) -> QueuedMessage | None:
-        read = await self._read(lambda store: store.message(message))
-        for head, deliveries in await self._check_rows(*read) if read else ():
+        for head, deliveries in await self._check_rows(*await self._answer(lambda store: store.message(message))):
             return queued(head, deliveries)
         return None
 
     async def drops_of(self, message: MessageId) -> Sequence[Drop]:
-        read = await self._read(lambda store: store.drops(message, DROPS_READ))
-        if read is None:
-            raise SpoolRefused(Why.TROUBLE, "it cannot be read now")
+        read = await self._answer(lambda store: store.drops(message, DROPS_READ))
         return [
             Drop(message, number, _text(recipient), _text(rule), _text(reply), at)
             for number, recipient, rule, reply, at in read
@@ -157,10 +154,7 @@ class Steer(Counting):
         held: Found | None = None
         while at is not None:
             began = self._time()
-            read = await self._read(_scan(at, _END, search.filter, rows_max, self._by_domain(search)))
-            if read is None:
-                break
-            rows, heads, at = read
+            rows, heads, at = await self._answer(_scan(at, _END, search.filter, rows_max, self._by_domain(search)))
             for head, deliveries in await self._check_rows(rows, heads):
                 if held is not None and held[0].id == head.id:
                     held[1].extend(deliveries)
@@ -177,6 +171,13 @@ class Steer(Counting):
         """True if the index of domains is the shorter way."""
         domain = search.filter.domain
         return domain is not None and self.agenda.is_few(domain)
+
+    async def _answer(self, work: Callable[[ReadStore], Any]) -> Any:
+        """Read for a person. What cannot be read is no "there is none": raises SpoolRefused."""
+        read = await self._read(work)
+        if read is None:
+            raise SpoolRefused(Why.TROUBLE, "it cannot be read now")
+        return read
 
     @staticmethod
     def _time() -> float:
@@ -263,7 +264,10 @@ class Steer(Counting):
         dry_run: bool,
         told: Told | None = None,
     ) -> Changed:
-        """Change all that is meant, slice by slice; ``told`` hears of each."""
+        """Change all that is meant, slice by slice; ``told`` hears of each.
+
+        Raises SpoolRefused where it cannot go on; the slices before are changed.
+        """
         search = Search(selection, states)
         if dry_run and search.is_exact and search.filter.ids is None:
             return await self._count_meant(search)
@@ -274,10 +278,7 @@ class Steer(Counting):
             began = self._time()
             watch = self.agenda.watch()
             try:
-                read: Scanned | None = await self._read(_scan(at, _END, search.filter, size, self._by_domain(search)))
-                if read is None:
-                    break
-                rows, heads, at = read
+                rows, heads, at = await self._answer(_scan(at, _END, search.filter, size, self._by_domain(search)))
                 meant = [
                     (head, delivery)
                     for head, deliveries in await self._check_rows(rows, heads)
@@ -316,10 +317,7 @@ class Steer(Counting):
                 own = here[: bisect_right(here, (up_to, _LAST))]
                 return (up_to, *store.count(after, up_to, search.filter, own))
 
-            counted = await self._read(count)
-            if counted is None:
-                break
-            after, meant, free, whole = counted
+            after, meant, free, whole = await self._answer(count)
             recipients, messages, in_flight = recipients + free, messages + whole, in_flight + meant - free
             await self._rest(began)
         return Changed(recipients, messages, in_flight)
