@@ -56,7 +56,7 @@ class LedgerServer:
         self._leases = Leases(self._tell)
         self._rates = Rates(self._tell)
         self._marks = LocalMarks(time)
-        self._peers: set[Peer] = set()
+        self._peers: dict[Peer, None] = {}  # a set in the order of their coming: that is how they are told
         self._by_slot: dict[int, Peer] = {}
         self._incarnations: dict[int, str] = {}  # slot -> of the process that last announced itself
         self._returning: dict[int, float] = {}  # slot -> until when its leases are kept
@@ -82,7 +82,7 @@ class LedgerServer:
             self._listening.close()
         if self._writes:
             await asyncio.wait(self._writes)
-        for peer in self._peers.copy():
+        for peer in tuple(self._peers):
             peer.wire.close()
         self._peers.clear()
 
@@ -95,7 +95,7 @@ class LedgerServer:
                 accepted, _ = await loop.sock_accept(listening)
                 accepted.setblocking(False)
                 peer = Peer(self._time(), self._on_questions, self._on_lost)
-                self._peers.add(peer)
+                self._peers[peer] = None
                 await loop.connect_accepted_socket(lambda peer=peer: peer.wire, accepted)  # type: ignore[misc]
                 if len(self._peers) > PEERS_MAX:
                     peer.wire.fail(f"more than {PEERS_MAX} connections")
@@ -104,7 +104,7 @@ class LedgerServer:
                 await asyncio.sleep(SWEEP_EVERY)
 
     def _on_lost(self, peer: Peer, why: str) -> None:
-        self._peers.discard(peer)
+        self._peers.pop(peer, None)
         if why:
             self._tell_trouble(f"worker {peer.slot}: {why}")
         if self._by_slot.get(peer.slot) is not peer:
@@ -121,7 +121,7 @@ class LedgerServer:
         while True:
             await asyncio.sleep(SWEEP_EVERY)
             now = self._time()
-            for peer in self._peers.copy():
+            for peer in tuple(self._peers):
                 if now - peer.heard_at > (SILENCE_MAX if peer.said_hello else HELLO_MAX):
                     peer.wire.fail("silent for too long")
             for slot in [slot for slot, until in self._returning.items() if until <= now]:
@@ -169,7 +169,7 @@ class LedgerServer:
             self._by_slot[hello.slot] = peer
             if other is not None:
                 other.wire.close()
-                self._peers.discard(other)
+                self._peers.pop(other, None)
         peer.wire.say(wire.Welcome())
 
     def _on_announced(self, peer: Peer, now: float) -> None:
