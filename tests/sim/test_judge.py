@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
-from postroad.testing.sim.book import Book, Crash, Refusal, Sent, Take
+from postroad.testing.sim.book import Book, Crash, Order, Refusal, Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
+from postroad.testing.sim.house import EPOCH
 from postroad.testing.sim.judge import Judge
+from postroad.testing.sim.judge_steering import BY_HAND, look_at_crowds, look_at_people
 from postroad.testing.sim.network import Weather
-from postroad.testing.sim.story import Peer, Plan
+from postroad.testing.sim.story import Peer, Plan, Terms
 from postroad.testing.sim.world import Played
 
 BOB, ANN = "r0.t.0@d0.example", "r1.t.0@d0.example"
@@ -151,3 +154,172 @@ def test_a_drop_needs_a_rule_that_applies():
     assert laws(played) == ["drop"]
     played.image.drops[0] = Drop(1, BOB, "because", 3_000.0)
     assert laws(played) == ["drop"]
+
+
+# --- what people did ---
+
+
+def order(played: Played, verb: str, *, at: float = 1_005.0, told_at: float | None = None, **more: object) -> Order:
+    one = Order(len(played.book.orders) + 1, at, verb, "to", BOB, "person1")
+    one.told_at = at + 0.1 if told_at is None else told_at
+    for name, value in more.items():
+        setattr(one, name, value)
+    played.book.orders.append(one)
+    return one
+
+
+def all_laws(played: Played) -> list[str]:
+    judge = Judge(played)
+    judge.judge()
+    look_at_people(judge)
+    look_at_crowds(judge)
+    return [text.partition(":")[0] for text in judge.verdict.broken]
+
+
+def test_what_is_held_stays_until_it_is_released():
+    played = case()
+    held = order(played, "hold")
+    take(played, at=1_010.0)
+    assert all_laws(played) == ["steering"]
+    held.in_flight = 1
+    assert all_laws(played) == []
+    held.in_flight = 0
+    release = order(played, "release", at=1_008.0)
+    assert all_laws(played) == []
+    release.at, release.told_at = 1_011.0, 1_011.1
+    assert all_laws(played) == ["steering"]
+    held.told_at = 0.0  # nobody heard that it was held
+    assert all_laws(played) == []
+    held.told_at, held.refused = 1_005.1, "worker 0: it cannot be read now"
+    assert all_laws(played) == []
+
+
+def test_what_the_dead_had_sent_may_arrive_after_a_hold():
+    played = case()
+    order(played, "hold")
+    take(played, at=1_010.0)
+    crash(played, 1_011.0)
+    assert all_laws(played) == ["steering"]
+    crash(played, 1_004.0)
+    assert all_laws(played) == []
+
+
+def test_a_hold_of_others_says_nothing_of_it():
+    played = case()
+    order(played, "hold", of="domain", what="d1.example")
+    order(played, "hold", of="id", what="0000000000001")
+    take(played, at=1_010.0)
+    assert all_laws(played) == []
+
+
+def test_what_somebody_deleted_does_not_go_and_has_its_row():
+    played = case()
+    deleted = order(played, "delete", recipients=1)
+    played.image.drops.append(Drop(1, BOB, "queue delete by person1", EPOCH + 5.05))
+    assert all_laws(played) == []
+    take(played, at=1_010.0)
+    assert all_laws(played) == ["steering"]
+    played.book.takes.clear()
+    deleted.recipients = 2
+    assert all_laws(played) == ["steering"]
+    deleted.recipients = 0
+    assert all_laws(played) == ["steering"]
+    deleted.told_at = 0.0
+    assert all_laws(played) == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"who": "person2"}, {"at": 1_006.0}, {"what": ANN}, {"verb": "bounce"}], ids=lambda one: str(one)
+)
+def test_a_row_of_what_nobody_deleted_is_a_lie(changes):
+    played = case()
+    asked = order(played, "delete", recipients=1, told_at=0.0)
+    played.image.drops.append(Drop(1, BOB, "queue delete by person1", EPOCH + 5.05))
+    for name, value in changes.items():
+        setattr(asked, name, value)
+    assert "drop" in all_laws(played)
+
+
+def test_what_somebody_returned_is_reported_if_anybody_wants_to_know():
+    played = case()
+    report(played)
+    assert all_laws(played) == ["report without cause"]
+    order(played, "bounce")
+    assert all_laws(played) == []
+    played.book.orders[0].at = 1_020.0
+    assert all_laws(played) == ["report without cause"]
+    played.book.takes.clear()
+    played.book.orders[0].at = 1_005.0
+    played.image.drops.append(Drop(1, BOB, BY_HAND, EPOCH + 5.05))
+    assert all_laws(played) == ["drop"]
+    played.book.sent["t", 0].notify = "NEVER"
+    assert all_laws(played) == []
+    played.book.orders.clear()
+    assert all_laws(played) == ["drop"]
+
+
+def test_a_suspended_destination_gets_nothing():
+    played = case()
+    suspended = order(played, "suspend", of="", what="d0.example")
+    taken = take(played, at=1_010.0, mail_at=1_009.9)
+    assert all_laws(played) == ["steering"]
+    suspended.what = "mx:mx0"
+    assert all_laws(played) == ["steering"]
+    taken.mail_at = 1_005.5  # it was under way
+    assert all_laws(played) == []
+    taken.mail_at = 1_009.9
+    suspended.until = 1_008.0
+    assert all_laws(played) == []
+    suspended.until = 0.0
+    order(played, "resume", of="", what="mx:mx0", at=1_008.0)
+    assert all_laws(played) == []
+
+
+def test_a_reload_holds_for_all_that_comes_later():
+    played = case()
+    reload = order(played, "reload", of="", what="reload", at=990.0, terms=Terms(routes=(("d0.example", "discard"),)))
+    take(played)
+    assert all_laws(played) == ["route"]
+    reload.told_at = 1_000.5  # the message came while workers switched
+    assert all_laws(played) == []
+    reload.told_at, reload.refused = 990.1, "a certificate cannot be read"
+    assert all_laws(played) == []
+    played.book.takes.clear()
+    played.image.drops.append(Drop(1, BOB, "route:d0.example", EPOCH + 5.05))
+    assert all_laws(played) == ["drop"]  # none must have reloaded
+    reload.refused = ""
+    assert all_laws(played) == []
+
+
+def test_a_report_of_expiry_needs_the_shortest_that_was_in_force():
+    played = case()
+    report(played)
+    played.book.takes[0].at = 1_400.0
+    assert all_laws(played) == ["report without cause"]
+    order(played, "reload", of="", what="reload", at=1_100.0, terms=Terms(expire=300.0))
+    assert all_laws(played) == []
+
+
+def test_limits_are_those_that_may_have_been_in_force():
+    played = case()
+    played.plan = msgspec.structs.replace(
+        played.plan, peers=(msgspec.structs.replace(PEER, domains=("d0.example",)),), connections=5
+    )
+    take(played)
+    played.book.held = [(1_100.0, "mx0", 5)]
+    assert all_laws(played) == []
+    played.book.held = [(1_100.0, "mx0", 6)]
+    assert all_laws(played) == ["limit"]
+    tighter = order(played, "reload", of="", what="reload", at=1_010.0, terms=Terms(connections=2))
+    played.book.held = [(1_020.0, "mx0", 5)]  # begun before
+    assert all_laws(played) == []
+    played.book.held = [(1_100.0, "mx0", 3)]
+    assert all_laws(played) == ["limit"]
+    played.book.orders.remove(tighter)
+    order(played, "override", of="", what="mx:mx0", at=1_010.0, connections=2)
+    assert all_laws(played) == ["limit"]
+    played.book.orders[0].until = 1_090.0
+    assert all_laws(played) == []
+    order(played, "override", of="", what="mx:mx0", at=1_095.0, connections=8)
+    played.book.held = [(1_100.0, "mx0", 8)]
+    assert all_laws(played) == []

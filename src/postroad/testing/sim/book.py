@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from postroad.testing.sim.story import Terms
+
 
 class Sent(msgspec.Struct):
     """One transaction of a client."""
@@ -52,6 +54,8 @@ class Take(msgspec.Struct):
     worker: str
     name: str = ""
     """Message-ID of a report."""
+    mail_at: float = 0.0
+    """When its MAIL came."""
     code: int = 250
     """What it answered; 0: the connection went before."""
     reply_at: float = 0.0
@@ -80,6 +84,34 @@ class Crash(msgspec.Struct, frozen=True):
     """``dot``: a client waited for the reply to its final dot; ``record``: a delivery was not yet recorded; or both."""
 
 
+class Order(msgspec.Struct):
+    """What a person asked of the relay, and heard."""
+
+    number: int
+    at: float
+    verb: str
+    of: str
+    what: str
+    """The id, address, domain or destination that was named."""
+    who: str
+    told_at: float = 0.0
+    """When it was answered; 0.0: never."""
+    recipients: int = 0
+    messages: int = 0
+    in_flight: int = 0
+    refused: str = ""
+    """Why it was not done, or not all of it, as the person heard."""
+    until: float = 0.0
+    """When it ends by itself; 0.0: it does not."""
+    connections: int = 0
+    terms: Terms | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """True if the relay said that it did it."""
+        return self.told_at > 0.0 and not self.refused
+
+
 class Book:
     """All of it."""
 
@@ -102,8 +134,13 @@ class Book:
         self.in_flight = 0
         self.broken: list[str] = []
         """What the relay's own code raised that nobody caught."""
-        self.crowds: list[str] = []
-        """Limits that were exceeded, as next hops saw it."""
+        self.held: list[tuple[float, str, int]] = []
+        """When a next hop saw so many connections, of those that are many."""
+        self.orders: list[Order] = []
+        self.reloads = 0
+        self.on_order: Callable[[int], None] = lambda n: None
+        self.on_reload: Callable[[int], None] = lambda n: None
+        """Between prepare and switch."""
         self.on_dot: Callable[[int], None] = lambda n: None
         self.on_reply: Callable[[int], None] = lambda n: None
 

@@ -30,6 +30,13 @@ _KIND_OF_TROUBLE: Final = {
     **dict.fromkeys(("write", "create", "unlink", "rename", "link"), "write"),
 }
 
+LEDGER: Final = 3
+"""The worker that a blow names when it means the ledger."""
+FRONT: Final = 4
+"""Likewise the front."""
+COMMAND_STEP: Final = 0.001
+"""Seconds that stand for an operation where a blow that falls on ledger or front waits for a person's command."""
+
 How = Literal["process", "power"]
 When = Literal["before", "in", "after"]
 
@@ -37,8 +44,9 @@ When = Literal["before", "in", "after"]
 class Blow(msgspec.Struct, frozen=True):
     """One crash."""
 
-    waits_for: Literal["time", "dot", "reply", "place", "start"]
-    """Time of the world; the n-th final dot of a client; the n-th 250 of a next hop; a place; a start of the relay."""
+    waits_for: Literal["time", "dot", "reply", "place", "start", "command", "switch"]
+    """Time of the world; the n-th final dot of a client; the n-th 250 of a next hop; a place; a start of the relay; the
+    n-th command of a person; the n-th reload, between prepare and switch."""
     n: float
     """Seconds, or the count of dots, replies, passages of the place, or starts."""
     operations: int
@@ -111,8 +119,14 @@ class Chaos:
         if blow.waits_for == "place":
             self._places.append([blow, int(blow.n)])
             return
+        if blow.waits_for == "switch":
+            self.strike(None, blow, "between prepare and switch")
+            return
+        if blow.waits_for == "command" and blow.how == "process" and blow.worker >= LEDGER:
+            self.kernel.after(COMMAND_STEP * blow.operations, self.strike, None, blow, "in a person's command")
+            return
         self._armed.append(one)
-        if blow.waits_for in ("dot", "reply"):
+        if blow.waits_for in ("dot", "reply", "command"):
             self.kernel.after(BLOW_PATIENCE * self.dice.random(), self._run_out, one)
 
     def _run_out(self, one: list[object]) -> None:

@@ -15,14 +15,20 @@ from typing import TYPE_CHECKING, Final, cast
 from postroad.config.load import load_text
 from postroad.config.model import Settings
 from postroad.core.facts import AnyFact
+from postroad.http.control_server import ControlServer
 from postroad.inbound.server import InboundServer
 from postroad.ledger.client import LedgerClient
 from postroad.ledger.local import LocalLimits
 from postroad.ledger.server import LedgerServer
 from postroad.net.stream import SocketStream
+from postroad.outbound.control import About, Control
+from postroad.outbound.relay import Override, Suspension
+from postroad.outbound.rules import rules_of
 from postroad.service.build_inbound import build_house, profile_of, server_limits
 from postroad.service.build_outbound import Outbound, OutboundWorld
 from postroad.service.shards import Adoption, Hands
+from postroad.service.steered import SteeredDestinations
+from postroad.service.worker import RECORDS_PATIENCE
 from postroad.spool.ground import ShardSettings
 from postroad.spool.owner import ShardOwned
 from postroad.spool.shard import Shard
@@ -32,7 +38,7 @@ from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim.disk import ProcessDisk
 from postroad.testing.sim.kernel import START, Process
 from postroad.testing.sim.resolver import SimResolver
-from postroad.testing.sim.story import Plan
+from postroad.testing.sim.story import Plan, Terms
 from postroad.testing.sim.threads import SimThreads
 from postroad.testing.sim.tls import SimContext, context_of
 
@@ -51,8 +57,18 @@ EPOCH: Final = 1_767_268_800.0
 """Wall-clock time at which a world begins: 2026-01-01 12:00 UTC."""
 
 
-def settings_of(plan: Plan) -> Settings:
-    """Return the relay's settings."""
+_ROUTES: Final = {"maildir": f"maildir:{DATA}/mail/{{address}}", "discard": "discard:", "reject": "reject:No"}
+"""What a route is written as. As a rule only these have one, each the first of its kind:"""
+ROUTES: Final = {LOCAL: "maildir", VOID: "discard", REFUSED: "reject"}
+
+
+def settings_of(plan: Plan, terms: Terms | None = None) -> Settings:
+    """Return the relay's settings; ``terms``: by a reload."""
+    terms = terms or plan.terms
+    routes = "".join(
+        f'[[route]]\nto = "{domain}"\nvia = "{_ROUTES[kind]}"\n'
+        for domain, kind in {**ROUTES, **dict(terms.routes)}.items()
+    )
     rate = f'rate = "{plan.rate}/min"' if plan.rate else ""
     text = f"""
 data_dir = "{DATA}"
@@ -66,25 +82,16 @@ networks = ["10.0.0.0/8"]
 body_file_above = "{plan.file_above}B"
 min_free = "1MiB"
 [retry]
-first = "{plan.retry_first:.0f}s"
-longest = "{plan.retry_longest:.0f}s"
-expire = "{plan.expire:.0f}s"
+first = "{terms.retry_first:.0f}s"
+longest = "{terms.retry_longest:.0f}s"
+expire = "{terms.expire:.0f}s"
 warn = "{plan.warn:.0f}s"
 [[destination]]
 domain = "*"
-connections = {plan.connections}
-messages_per_connection = {plan.messages_per_connection}
+connections = {terms.connections}
+messages_per_connection = {terms.messages_per_connection}
 {rate}
-[[route]]
-to = "{LOCAL}"
-via = "maildir:{DATA}/mail/{{address}}"
-[[route]]
-to = "{VOID}"
-via = "discard:"
-[[route]]
-to = "{REFUSED}"
-via = "reject:We do not go there"
-"""
+{routes}"""
     return load_text(text).settings
 
 
@@ -167,6 +174,10 @@ class Worker:
         self.inbound: InboundServer | None = None
         self.outbound: Outbound | None = None
         self.is_serving = False
+        self.settings = machine.settings
+        self.generation = machine.reloads.generation
+        self._steered: SteeredDestinations | None = None
+        self._control: ControlServer | None = None
 
     def _broke(self, why: str) -> None:
         self.machine.book.broken.append(f"{self.process.name}: {why}")
@@ -175,11 +186,11 @@ class Worker:
     async def start(self) -> None:
         """Take the shard and serve. Raises what Shard.take raises."""
         machine, plan = self.machine, self.machine.plan
-        settings, time = machine.settings, self.process.loop.time
+        settings, time = self.settings, self.process.loop.time
         if isinstance(self.limits, LedgerClient):
             self.limits.start()
         self.shard = await self.take(self.slot)
-        house = build_house(settings, self.shard, machine.clock, self.outlet, self.limits, time)
+        house = self._house = build_house(settings, self.shard, machine.clock, self.outlet, self.limits, time)
         self.inbound = InboundServer(house, server_limits(settings), tls=context_of)
         self.outbound = Outbound(
             settings,
@@ -196,11 +207,60 @@ class Worker:
                 make_resolver=lambda _: SimResolver(machine.kernel, self.dice, plan.peers),
             ),
         )
+        await self._start_steering()
         self.outbound.start()
         self.inbound.start()
         self._profile = profile_of(settings.listener[0], settings)
+        await self._start_control()
+        if not machine.reloads.may_serve(self):
+            return
         self.is_serving = True
         self._adopt()
+
+    def prepare(self, settings: Settings) -> Callable[[], None]:
+        """As service/worker.py's: make all that settings mean; return what puts it in force."""
+        machine, time = self.machine, self.process.loop.time
+        assert self.shard is not None
+        assert self.inbound is not None
+        assert self.outbound is not None
+        house = build_house(settings, self.shard, machine.clock, self.outlet, self.limits, time)
+        inbound, outbound, prepared = self.inbound, self.outbound, self.outbound.prepare(settings)
+
+        def switch() -> None:
+            self.settings = settings
+            house.session_ids = self._house.session_ids
+            self._house = house
+            self._profile = profile_of(settings.listener[0], settings)
+            inbound.switch(house, server_limits(settings), tls=context_of)
+            outbound.switch(prepared)
+
+        return switch
+
+    async def _start_steering(self) -> None:
+        if isinstance(self.limits, LedgerClient):
+            steered = SteeredDestinations(self.limits.records, self._steer, self.outlet, self.machine.clock)
+            self._steered = steered
+            self.limits.on_records_changed(steered.changed)
+            await steered.start(RECORDS_PATIENCE)
+
+    def _steer(self, suspensions: list[Suspension], overrides: list[Override]) -> None:
+        rules = rules_of(suspensions, overrides)
+        assert self.outbound is not None
+        assert not rules.troubles
+        self.outbound.steer(rules.suspensions, rules.overrides)
+
+    async def _start_control(self) -> None:
+        """Be steered by people, where a story has any."""
+        machine = self.machine
+        if not machine.plan.steps:
+            return
+        assert self.shard is not None
+        assert self.outbound is not None
+        about = About("sim", self.slot, machine.clock.now(), ("in",))
+        control = Control(self.shard, machine.clock, self.outlet, None, self.outbound, about)
+        self._control = ControlServer(control, machine.clock, self.outlet)
+        self.process.loop.local = machine.sockets
+        await self._control.start(cast("socket", machine.sockets.bind(f"worker-{self.slot}.sock")))
 
     async def take(self, number: int) -> Shard:
         """Take a shard."""
@@ -213,7 +273,7 @@ class Worker:
             outlet=self.outlet,
             disk=self.disk,
             threads=self.threads,
-            settings=ShardSettings(min_free=machine.settings.spool.min_free, store=hands.store),
+            settings=ShardSettings(min_free=self.settings.spool.min_free, store=hands.store),
             owner=hands.owner(directory),
         )
 
@@ -225,7 +285,7 @@ class Worker:
             adoption = Adoption(
                 number,
                 self.shard,
-                settings=machine.settings,
+                settings=self.settings,
                 clock=machine.clock,
                 outlet=self.outlet,
                 threads=self.threads,
@@ -263,10 +323,14 @@ class Worker:
         assert self.inbound is not None
         assert self.outbound is not None
         assert self.shard is not None
-        patience = self.machine.settings.process.drain
+        patience = self.settings.process.drain
         await self.inbound.drain(patience)
         await self.outbound.drain(patience)
         await self.shard.flush_records()
+        if self._control is not None:
+            await self._control.close()
+        if self._steered is not None:
+            await self._steered.close()
         await self.outbound.close()
         await self.shard.close()
         if isinstance(self.limits, LedgerClient):

@@ -15,7 +15,7 @@ import msgspec
 
 from postroad.testing.sim.book import Crash, Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
-from postroad.testing.sim.house import REFUSED, VOID
+from postroad.testing.sim.judge_steering import BY_HAND, People, moment
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.resolver import NO_SUCH_DOMAIN, NULL_MX
 from postroad.testing.sim.world import Played
@@ -70,6 +70,7 @@ class Judge:
         for message, number, _, _ in self.image.waiting:
             self.waiting[message].add(number)
         self.senders = {sent.sender.lower() for sent in self.book.sent.values() if sent.sender}
+        self.people = People(self.plan, self.book)
         self.forward = sum(max(0.0, by) for _, by in self.plan.jumps)
 
     def judge(self) -> Verdict:
@@ -115,7 +116,7 @@ class Judge:
 
     def _is_kept_by_a_failed_sync(self, sent: Sent) -> bool:
         """True if the disk failed when the client was refused, and its worker died before the disk was well again."""
-        if sent.code != 451 or not self._is_troubled(sent.dot_at, sent.told_at):
+        if sent.code != 451 or not self.is_troubled(sent.dot_at, sent.told_at):
             return False
         last = sent.told_at  # tries to open it again are REOPEN_LONGEST apart, and each fails visibly
         for at, _ in self.played.troubles:
@@ -157,8 +158,10 @@ class Judge:
     def cause(self, sent: Sent, address: str, at: float) -> str:
         """Return why an address can have failed for good at ``at``, as the outside world knows; empty: it cannot."""
         domain = address.partition("@")[2]
-        if domain in (REFUSED, NO_SUCH_DOMAIN, NULL_MX):
+        if domain in (NO_SUCH_DOMAIN, NULL_MX) or "reject" in self.people.ways(domain, sent.dot_at, at):
             return domain
+        if self.people.may_have("bounce", sent, address, at):
+            return "by hand"
         for refusal in self.book.refusals.get(address, ()):
             if refusal.code >= 500 and refusal.at <= at:
                 return f"{refusal.code} of {refusal.peer}"
@@ -166,7 +169,7 @@ class Judge:
             if domain in peer.domains and 0 < peer.size_max < sent.size + 4_096:
                 return f"too big for {peer.name}"
         begun = sent.dot_at or self.book.time()
-        if at - begun + self.forward >= self.plan.expire - 1.0:
+        if at - begun + self.forward >= min(one.expire for one in self.people.terms(begun, at)) - 1.0:
             return "expired"
         return ""
 
@@ -179,7 +182,8 @@ class Judge:
         ends = [peer.well_after for peer in hosts]
         ends += [end for peer in hosts for _, end in (*peer.down, *peer.cut_off)]
         # Gaps that have just begun, of the recipient and of the host, and all that the relay itself was away.
-        patience = 4.0 * plan.retry_longest + 120.0 + sum(abs(by) for _, by in plan.jumps)
+        patience = 4.0 * max(one.retry_longest for one in plan.all_terms) + 120.0
+        patience += self.people.until - START + sum(abs(by) for _, by in plan.jumps)
         patience += sum(one.seconds for one in plan.spells) + sum(one.down + 5.0 for one in plan.blows)
         return at - max(START + max(ends), sent.dot_at) - patience
 
@@ -198,7 +202,9 @@ class Judge:
 
     def _why_again(self, take: Take, following: Take, address: str) -> str:
         if not take.reply_at:
-            is_soon = following.at - take.at < 0.9 * self.plan.retry_first and following.peer != take.peer
+            gap = min(one.retry_first for one in self.people.terms(take.at, following.at))
+            is_soon = following.at - take.at < 0.9 * gap and following.peer != take.peer
+            is_soon = is_soon and not self.people.made_due(None, address, take.at, following.at)
             if (
                 is_soon
                 and not self.plan.jumps
@@ -210,7 +216,7 @@ class Judge:
             return "the final reply was lost"
         crash = self._crash_after(take, following.at)
         stop = next((one for one in self.book.stops if take.worker in one.workers and one.at <= following.at), None)
-        if crash is None and stop is not None and self._is_troubled(take.reply_at - 30.0, stop.at):
+        if crash is None and stop is not None and self.is_troubled(take.reply_at - 30.0, stop.at):
             return "stop in order while the disk was in trouble"
         if crash is None:
             self.breaks(
@@ -222,12 +228,12 @@ class Judge:
             return "crash between delivery and record"
         if self._goes_on(take, address):
             return "crash while other recipients of the same attempt were under way"
-        if self._is_troubled(take.reply_at - 30.0, crash.at):
+        if self.is_troubled(take.reply_at - 30.0, crash.at):
             return "crash while the disk was in trouble"
         self.breaks(f"doubled: {address} was delivered {gap:.3f} s before the crash at {crash.at:.3f}, and again")
         return "none"
 
-    def _is_troubled(self, begin: float, end: float) -> bool:
+    def is_troubled(self, begin: float, end: float) -> bool:
         return any(begin <= at <= end for at, _ in self.played.troubles)
 
     def _goes_on(self, take: Take, address: str) -> bool:
@@ -306,8 +312,15 @@ class Judge:
                 if about is None:
                     self.breaks(f"drop: of {address}, who is not known, by {drop.rule}")
                 elif drop.rule.startswith("route:"):
-                    if not address.endswith(f"@{VOID}"):
+                    if "discard" not in self.people.ways(address.partition("@")[2], about.dot_at):
                         self.breaks(f"drop: of {address} by {drop.rule}, which is not its route")
+                elif drop.rule.startswith("queue delete by "):
+                    self._look_at_deleted(drop, sent, address)
+                elif drop.rule == BY_HAND:
+                    if not self.people.may_have("bounce", sent, address, self._latest(drop)):
+                        self.breaks(f"drop: of {address} by {drop.rule}, and nobody asked")
+                    elif sent is not None and sent.sender and "NEVER" not in sent.notify:
+                        self.breaks(f"drop: of {address} by {drop.rule}, and its sender wants a report")
                 elif drop.rule not in ("null-sender", "notify-never"):
                     self.breaks(f"drop: of {address} by a rule nobody made: {drop.rule}")
                 elif drop.rule == "null-sender" and sent is not None and sent.sender:
@@ -316,6 +329,17 @@ class Judge:
                     self.breaks(f"drop: of {address} by notify-never, and nobody said NEVER")
                 elif not self.cause(about, address, drop.at):
                     self.breaks(f"drop: of {address} by {drop.rule}, and nothing had failed")
+
+    def _look_at_deleted(self, drop: Drop, sent: Sent | None, address: str) -> None:
+        who = drop.rule.removeprefix("queue delete by ")
+        if not any(
+            one.who == who and one.at <= self._latest(drop) for one in self.people.about("delete", sent, address)
+        ):
+            self.breaks(f"drop: of {address} by {drop.rule}, who did not ask for that")
+
+    def _latest(self, drop: Drop) -> float:
+        """Return when a drop was made at the latest: the wall clock may have been set."""
+        return moment(drop.at) + sum(abs(by) for _, by in self.plan.jumps) + 0.001
 
 
 def _number_of(name: str) -> int:

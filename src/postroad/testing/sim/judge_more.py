@@ -11,6 +11,7 @@ from typing import Any
 
 from postroad.testing.sim.book import Take
 from postroad.testing.sim.judge import Judge, Verdict
+from postroad.testing.sim.judge_steering import look_at_crowds, look_at_people
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.world import Played
 
@@ -23,6 +24,7 @@ def judge(played: Played) -> Verdict:
     one = Judge(played)
     verdict = one.judge()
     _look_at_limits(one)
+    look_at_people(one)
     _look_at_times(one)
     _look_at_facts(one)
     _look_at_the_end(one)
@@ -30,11 +32,11 @@ def judge(played: Played) -> Verdict:
 
 
 def _look_at_limits(judge: Judge) -> None:
-    for crowd in judge.book.crowds[:3]:
-        judge.breaks(f"limit: {crowd}, and {judge.plan.connections} are allowed")
+    look_at_crowds(judge)
     if not judge.plan.rate:
         return
-    shared = {domain for domain, count in _owners(judge).items() if count > 1}
+    singled = {one.what for one in judge.people.orders if one.verb in ("suspend", "override")}
+    shared = singled | {domain for domain, count in _owners(judge).items() if count > 1}
     for peer in judge.plan.peers:
         if shared & set(peer.domains):
             continue
@@ -67,7 +69,10 @@ def _look_at_times(judge: Judge) -> None:
         later = sorted([one.at for one in refusals] + [take.at for take in judge.deliveries[address]])
         for at, told_at in events:
             following = next((when for when in later if when > at + 0.001), None)
-            if following is None or following - told_at >= plan.retry_first - RETRY_TOLERANCE:
+            if following is None:
+                continue
+            gap = min(one.retry_first for one in judge.people.terms(told_at, told_at + 1.0))
+            if following - told_at >= gap - RETRY_TOLERANCE or judge.people.made_due(None, address, at, following):
                 continue
             if any(at <= one.at <= following for one in book.crashes):
                 continue
@@ -84,7 +89,7 @@ def _is_at_expiry(judge: Judge, address: str, at: float) -> bool:
     """The last attempt falls on the deadline, however soon after the one before."""
     token, _, attempt = address.partition("@")[0].partition(".")[2].rpartition(".")
     sent = judge.book.sent.get((token, int(attempt))) if attempt.isdigit() else None
-    return sent is None or at - sent.dot_at >= judge.plan.expire - 5.0
+    return sent is None or at - sent.dot_at >= min(one.expire for one in judge.people.terms(sent.dot_at, at)) - 5.0
 
 
 def _look_at_facts(judge: Judge) -> None:

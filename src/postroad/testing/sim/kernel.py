@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from postroad.testing.sim.local import LocalSockets
+    from postroad.testing.sim.local import LocalServer, LocalSockets
     from postroad.testing.sim.network import Network
 
 START: Final = 1_000.0
@@ -193,8 +193,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.tasks.pop(hash(task), None)
 
     def _broke(self, context: dict[str, Any]) -> None:
-        if self.process.is_alive:
-            error = context.get("exception")
+        error = context.get("exception")
+        if self.process.is_alive and not isinstance(error, asyncio.CancelledError):  # asyncio 3.11's own, of streams
             self.process.broke(f"{context.get('message')}: {error!r}")
 
     call_exception_handler = _broke
@@ -216,6 +216,17 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         assert self.local is not None
         return await self.local.connect(self.process, protocol_factory, path)
+
+    async def create_unix_server(  # type: ignore[override]
+        self,
+        protocol_factory: Callable[[], asyncio.Protocol],
+        path: str | None = None,
+        *,
+        sock: Any,
+        backlog: int = 100,
+    ) -> LocalServer:
+        assert self.local is not None
+        return self.local.serve(self.process, sock, protocol_factory)
 
     async def sock_accept(self, sock: Any) -> tuple[Any, Any]:
         assert self.local is not None

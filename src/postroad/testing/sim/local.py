@@ -7,6 +7,8 @@ over a connection (network.Wire carries it, fast and whole). The ledger's server
 from __future__ import annotations
 
 import asyncio
+import os
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +37,24 @@ class SimSocket:
 
     def close(self) -> None:
         """The supervisor keeps it."""
+
+
+class LocalServer:
+    """A server as asyncio returns one."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def close(self) -> None:
+        self._task.cancel()
+
+
+class Credentials:
+    """A connected socket: only who is at its other end can be asked."""
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """Return ``struct ucred``: the relay's own user."""
+        return struct.pack("3i", 1, os.geteuid(), 0)
 
 
 class Accepted:
@@ -76,6 +96,17 @@ class LocalSockets:
         protocol = factory()
         near.begin(protocol)
         return near, protocol
+
+    def serve(self, process: Process, bound: SimSocket, factory: Callable[[], asyncio.Protocol]) -> LocalServer:
+        """Accept whoever comes, until it is closed."""
+
+        async def run() -> None:
+            while True:
+                accepted, _ = await self.accept(process, bound)
+                accepted.wire.socket = Credentials()
+                self.begin(accepted, factory)
+
+        return LocalServer(process.loop.create_task(run(), name="accept"))
 
     async def accept(self, process: Process, bound: SimSocket) -> tuple[Accepted, Any]:
         while True:

@@ -19,15 +19,14 @@ from postroad.testing.memory_disk import MemoryDisk
 from postroad.testing.memory_records import MemoryRecords
 from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim.book import Book, Crash
-from postroad.testing.sim.chaos import Blow, Chaos
+from postroad.testing.sim.chaos import FRONT, LEDGER, Blow, Chaos
+from postroad.testing.sim.front import Front, Reloads
 from postroad.testing.sim.house import DATA, RELAY, Ledger, SimClock, Worker, settings_of
 from postroad.testing.sim.kernel import Kernel, Process
 from postroad.testing.sim.local import LocalSockets
 from postroad.testing.sim.network import Network, Served, Weather
 from postroad.testing.sim.story import Plan
 
-LEDGER = 3
-"""The worker that a blow names when it means the ledger."""
 DOWN_MIN = 0.05
 """Seconds a process is away at least: its successor has to be started."""
 
@@ -56,12 +55,14 @@ class Machine:
         self.is_off = self.is_stopping = False
         self.count = plan.workers
         """How many workers there are now."""
-        self.has_ledger = plan.workers > 1 or plan.has_ledger
+        self.has_ledger = plan.workers > 1 or plan.has_ledger or bool(plan.steps)
+        self.front: Front | None = None
+        self.reloads = Reloads(self)
         self.ledger: Ledger | None = None
         self.local = Network(kernel, SeededDice(plan.seed * 7 + 4), Weather(latency=0.0001, pieces=0.0))
         self.sockets = LocalSockets(self.local)
         self.records = MemoryRecords(self.clock)
-        self._dead: list[Worker | Ledger] = []
+        self._dead: list[Worker | Ledger | Front] = []
         network.host(RELAY).accept = self._accept
 
     def learn(self, fact: AnyFact) -> None:
@@ -71,6 +72,7 @@ class Machine:
 
     def switch_on(self) -> None:
         self.is_off = False
+        self.reloads.lives += 1
         if self.disk.is_off:
             self.disk.power_on()
             for wire in self._wires_to_relay():
@@ -78,6 +80,16 @@ class Machine:
         self.start_ledger()
         for slot in range(self.count):
             self.start(slot)
+        self.start_front()
+
+    def start_front(self) -> None:
+        """People need a front."""
+        if self.is_off or self.is_stopping or not self.plan.steps or self.front is not None:
+            return
+        self.starts += 1
+        self.front = front = Front(self, self.starts)
+        self.book.note(f"{front.process.name} starts")
+        self.kernel.enter(front.process, front.start)
 
     def start_ledger(self) -> None:
         if self.is_off or not self.has_ledger or self.ledger is not None:
@@ -112,6 +124,7 @@ class Machine:
         for worker in list(self.workers.values()):
             self.end(worker, silently=False)
         self.end_ledger(silently=False)
+        self.end_front()
         self.switch_on()
 
     def start(self, slot: int) -> None:
@@ -154,6 +167,13 @@ class Machine:
             self.local.process_died(ledger.process, silently=silently)
             self._dead.append(ledger)
 
+    def end_front(self) -> None:
+        front, self.front = self.front, None
+        if front is not None:
+            front.process.die()
+            self.local.process_died(front.process, silently=False)
+            self._dead.append(front)
+
     # --- crashes ---
 
     def crash(self, process: Process | None, blow: Blow, place: str) -> None:
@@ -165,6 +185,12 @@ class Machine:
             self.book.note(f"CRASH of {self.ledger.process.name}")
             self.end_ledger(silently=False)
             self.kernel.after(max(DOWN_MIN, min(blow.down, 3.0)), self.start_ledger)
+            return
+        if process is None and blow.how == "process" and blow.worker == FRONT and self.front is not None:
+            self.book.crashes.append(Crash(self.kernel.now, "front", place, (), ""))
+            self.book.note(f"CRASH of {self.front.process.name} {place}")
+            self.end_front()
+            self.kernel.after(max(DOWN_MIN, min(blow.down, 3.0)), self.start_front)
             return
         if blow.how == "power":
             fallen = list(self.workers.values())
@@ -181,6 +207,7 @@ class Machine:
             self.end(one, silently=blow.how == "power")
         if blow.how == "power":
             self.end_ledger(silently=False)
+            self.end_front()
             self.disk.power_off(None if blow.loses_all else self.dice)
             self.is_off = True
             self.kernel.after(blow.down, self.switch_on)
@@ -258,6 +285,7 @@ class Machine:
         for worker in list(self.workers.values()):
             self.end(worker, silently=True)
         self.end_ledger(silently=True)
+        self.end_front()
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
             self._dead.clear()

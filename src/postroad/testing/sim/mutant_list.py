@@ -229,4 +229,40 @@ MUTANTS: Final = (
         "    return now >= received_at + schedule.expire\n",
         "    return now >= received_at + schedule.expire / 2\n",
     ),
+    _one(
+        "hold-only-in-memory",
+        "spool/steer.py",
+        "            store.steer(delivery, DeliveryState.HELD, delivery.due_at)\n",
+        "            store.steer(delivery, DeliveryState.DUE, delivery.due_at)\n",
+    ),
+    _one(
+        "unreadable-is-nothing-there",
+        "spool/steer.py",
+        "                rows, heads, at = await self._answer(_scan(at, _END, search.filter, size, self._by_domain(search)))\n",
+        "                rows, heads, at = await self._read(_scan(at, _END, search.filter, size, False)) or ([], [], None)\n",
+    ),
+    _one(
+        "delete-takes-what-is-in-flight",
+        "spool/steer.py",
+        "                free = [pair for pair in meant if self.agenda.may_give(pair[1], watch)]\n",
+        "                free = meant\n",
+    ),
+    _one(
+        "reload-keeps-what-is-claimed",
+        "outbound/scheduler.py",
+        "        self._return(self.destinations.retire())\n",
+        "        self.destinations.retire()\n",
+    ),
+    _one(
+        "reload-keeps-the-routes",
+        "service/build_outbound.py",
+        "            planner=Planner(house, build_router(settings), ourselves(settings)),\n",
+        "            planner=Planner(house, build_router(self._now.settings if self._now else settings), ourselves(settings)),\n",
+    ),
+    _one(
+        "suspension-unheard-until-restart",
+        "service/steered.py",
+        "        if table in TABLES:\n",
+        "        if table in TABLES[1:]:\n",
+    ),
 )

@@ -147,6 +147,8 @@ class Wire(asyncio.Transport):
         self._is_reading = True
         self._eof = self._eof_told = False
         self._closing = self._is_gone = self._is_carrying = False
+        self.socket: object = None
+        """What a process asks who is at the other end; only of Unix sockets."""
         self.is_dead = False
         """True: its process is gone, and this end with it."""
         self.is_deaf = False
@@ -163,7 +165,7 @@ class Wire(asyncio.Transport):
     # --- what a protocol asks of its transport ---
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"sockname": self.name, "peername": self.other.name}.get(name, default)
+        return {"sockname": self.name, "peername": self.other.name, "socket": self.socket}.get(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not data or self._is_gone or self._closing or self._eof or not self.process.is_alive:

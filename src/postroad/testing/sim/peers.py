@@ -43,7 +43,7 @@ class Zoo:
         held = sum(wire.is_held for wire in self.open.values())
         self.crowd_max = max(self.crowd_max, held)
         if held > self.connections:
-            self.book.crowds.append(f"{self.peer.name}: {held} connections at {self.kernel.now:.3f}")
+            self.book.held.append((self.kernel.now, self.peer.name, held))
 
     @property
     def is_well(self) -> bool:
@@ -67,6 +67,7 @@ class PeerTalk(Talk):
         super().__init__()
         self.zoo = zoo
         self.sender: str | None = None
+        self._mail_at = 0.0
         self.recipients: list[str] = []
         self._content: bytearray | None = None
         self._chunk = -1
@@ -185,6 +186,7 @@ class PeerTalk(Talk):
         zoo = self.zoo
         self.sender = more.partition("<")[2].partition(">")[0]
         self.recipients = []
+        self._mail_at = zoo.kernel.now
         if zoo.happens(zoo.peer.rate_4xx):
             self.sender = None
             self.answer(b"451 4.7.1 Too much from you, slow down\r\n")
@@ -304,6 +306,7 @@ class PeerTalk(Talk):
             seen.report,
             worker,
             seen.name,
+            self._mail_at,
         )
         zoo.book.takes.append(take)
         zoo.on_take(take)

@@ -32,7 +32,10 @@ def shrink(plan: Plan, breaks: Breaks, *, tries: int = 400, tell: Callable[[str]
         before = plan
         for simpler in (_fewer_parts, _fewer_letters, _plainer):
             plan = simpler(plan, still)
-        tell(f"{plan.letters} letters, {len(plan.blows)} crashes, {len(plan.spells)} spells, {len(plan.peers)} peers")
+        counts = (
+            f"{plan.letters} letters, {len(plan.blows)} crashes, {len(plan.spells)} spells, {len(plan.steps)} steps"
+        )
+        tell(f"{counts}, {len(plan.spells)} spells, {len(plan.peers)} peers")
         if plan == before:
             break
     return plan
@@ -57,7 +60,7 @@ def _fewer(items: Sequence[T], still: Callable[[tuple[T, ...]], bool]) -> tuple[
 
 
 def _fewer_parts(plan: Plan, still: Breaks) -> Plan:
-    for name in ("senders", "blows", "spells", "jumps", "resizes"):
+    for name in ("senders", "blows", "spells", "jumps", "resizes", "steps"):
 
         def enough(candidate: tuple[Any, ...], name: str = name, plan: Plan = plan) -> bool:
             return still(msgspec.structs.replace(plan, **{name: candidate}))

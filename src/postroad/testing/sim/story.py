@@ -7,6 +7,8 @@ the others do as it was.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from postroad.testing.sim.chaos import Blow, Spell
@@ -88,6 +90,42 @@ class Peer(msgspec.Struct, frozen=True):
     """Share of DNS questions about its domains that are not answered."""
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """Settings that a reload may change."""
+
+    retry_first: float = 20.0
+    retry_longest: float = 160.0
+    expire: float = 900.0
+    connections: int = 5
+    messages_per_connection: int = 20
+    routes: tuple[tuple[str, Literal["maildir", "discard", "reject"]], ...] = ()
+    """Domains that go another way than mail to them does as a rule."""
+
+
+Verb = Literal[
+    "hold", "release", "flush", "delete", "bounce", "suspend", "resume", "override", "restore", "reload"
+]  # fmt: skip
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Something that a person asks of the relay, by way of the front."""
+
+    at: float
+    verb: Verb
+    of: Literal["id", "to", "domain", "all", ""] = ""
+    """What ``what`` is: a letter's token (its newest id, or its first recipient), a domain. Steering of queues."""
+    what: str = ""
+    """Or the name of a destination: suspend, resume, override, restore."""
+    until: float = 0.0
+    """Seconds after which it ends by itself; 0.0: never."""
+    connections: int = 1
+    """What an override allows."""
+    terms: Terms | None = None
+    """What is in force after a reload."""
+    fails: bool = False
+    """A reload that one of the workers cannot follow."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """A story."""
 
@@ -114,6 +152,18 @@ class Plan(msgspec.Struct, frozen=True):
     """One worker asks a ledger too, as in production."""
     resizes: tuple[tuple[float, int], ...] = ()
     """At a time the relay is stopped in order, and started with so many workers: fewer, and shards are adopted."""
+    steps: tuple[Step, ...] = ()
+    """What people do. With any there is a front, and in the end somebody releases what is held."""
+
+    @property
+    def terms(self) -> Terms:
+        """What is in force at the beginning."""
+        return Terms(self.retry_first, self.retry_longest, self.expire, self.connections, self.messages_per_connection)
+
+    @property
+    def all_terms(self) -> tuple[Terms, ...]:
+        """All that may ever be in force."""
+        return (self.terms, *(step.terms for step in self.steps if step.terms is not None))
 
     @property
     def letters(self) -> int:

@@ -15,6 +15,7 @@ from postroad.testing.sim.house import LOCAL, REFUSED, VOID
 from postroad.testing.sim.network import Weather
 from postroad.testing.sim.resolver import NO_SUCH_DOMAIN, NULL_MX
 from postroad.testing.sim.story import Letter, Peer, Plan, Sender
+from postroad.testing.sim.teller_people import with_people
 
 HOMES: Final = ("home.example", "abroad.example")
 """Domains of senders: reports go there."""
@@ -105,7 +106,7 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
     senders = _senders(dice, span, domains, letters)
     workers = dice.choice((1, 1, 1, 2, 2, 2, 3, 4))
     resizes = _resizes(dice, span, workers)
-    return Plan(
+    plan = Plan(
         seed=seed,
         senders=senders,
         peers=peers,
@@ -135,6 +136,7 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
         has_ledger=dice.random() < 0.3,
         resizes=resizes,
     )
+    return with_people(plan)
 
 
 def _peers(dice: random.Random, span: float) -> tuple[Peer, ...]:

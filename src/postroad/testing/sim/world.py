@@ -27,6 +27,7 @@ from postroad.testing.sim.kernel import START, Kernel
 from postroad.testing.sim.machine import Machine
 from postroad.testing.sim.network import Network, Served
 from postroad.testing.sim.peers import PeerTalk, Zoo
+from postroad.testing.sim.people import People
 from postroad.testing.sim.story import Letter, Peer, Plan, Sender
 
 SLACK: Final = 1_500.0
@@ -75,11 +76,13 @@ class World:
         self.zoos = [self._build(peer) for peer in plan.peers]
         self.clients = [self._client(sender) for sender in plan.senders]
         self._bounces = 0
+        self.people = People(self.machine)
 
     def _build(self, peer: Peer) -> Zoo:
         zoo = Zoo(self.kernel, self.book, _dice(self.plan.seed, peer.name), peer)
         if not any(set(peer.domains) & set(other.domains) for other in self.plan.peers if other is not peer):
-            zoo.connections = self.plan.connections  # shared domains are destinations of their own
+            # Shared domains are destinations of their own. Where people set limits, the judge looks at each.
+            zoo.connections = 1 if self.plan.steps else self.plan.connections
         zoo.on_take = lambda take: self._bounce_later(zoo, take.token, take.sender)
         host = self.network.host(peer.address)
 
@@ -138,9 +141,12 @@ class World:
         for at, count in plan.resizes:
             kernel.at(START + at, machine.resize, count)
         machine.switch_on()
+        self.people.begin()
         last = max((letter.at for one in plan.senders for letter in one.letters), default=0.0)
         back = sum(max(0.0, -by) for _, by in plan.jumps)  # what was due waits until the clock is there again
-        kernel.run(self._is_quiet, START + last + back + 2 * plan.expire + SLACK)
+        last = max([last, *(step.at for step in plan.steps)])
+        expire = max(one.expire for one in plan.all_terms)
+        kernel.run(self._is_quiet, START + last + back + 2 * expire + SLACK)
         is_quiet, is_stopped, left = self._end()
         machine.chaos.is_over = True
         if is_quiet and is_stopped:
@@ -172,6 +178,10 @@ class World:
         chaos, kernel = self.machine.chaos, self.kernel
         dots = {int(blow.n): blow for blow in self.plan.blows if blow.waits_for == "dot"}
         replies = {int(blow.n): blow for blow in self.plan.blows if blow.waits_for == "reply"}
+        commands = {int(blow.n): blow for blow in self.plan.blows if blow.waits_for == "command"}
+        reloads = {int(blow.n): blow for blow in self.plan.blows if blow.waits_for == "switch"}
+        self.book.on_order = lambda n: chaos.arm(commands[n]) if n in commands else None
+        self.book.on_reload = lambda n: chaos.arm(reloads[n]) if n in reloads else None
         self.book.on_dot = lambda n: chaos.arm(dots[n]) if n in dots else None
         self.book.on_reply = lambda n: chaos.arm(replies[n]) if n in replies else None
         for blow in self.plan.blows:
@@ -185,11 +195,12 @@ class World:
         self.book.note(f"the wall clock is set by {by:+.0f} s")
 
     def _is_quiet(self) -> bool:
-        return all(client.is_done for client in self.clients) and self.machine.is_quiet
+        return all(client.is_done for client in self.clients) and self.people.is_done and self.machine.is_quiet
 
     def _unquiet(self) -> list[str]:
         """Say what keeps the world from being quiet."""
         left = [f"{client.name} is not done" for client in self.clients if not client.is_done]
+        left += [] if self.people.is_done else ["people are not done"]
         for wire in self.network.host(RELAY).wires.values():
             left.append(f"a connection of {wire.process.name} with {wire.other.name[0]} ({wire.protocol!r})")
         for slot in range(self.machine.count):
