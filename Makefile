@@ -5,6 +5,7 @@
 UV ?= uv
 UPGRADE ?=
 SEEDS ?= 1000
+JOBS ?= $(shell nproc)
 SUM ?=
 SCENARIO ?=
 ROUNDS ?= 3
@@ -47,7 +48,7 @@ soak:
 
 sim:
 	@tools/setup test
-	@$(PYTHON_BIN) -m postroad.testing.sim run 1-$(SEEDS) $(if $(SUM),--sum $(SUM))
+	@$(PYTHON_BIN) -m postroad.testing.sim run 1-$(SEEDS) --jobs $(JOBS) $(if $(SUM),--sum $(SUM))
 
 bench:
 	@tools/setup test

@@ -17,8 +17,10 @@ import pytest
 
 from postroad.testing.sim.mutant_list import MUTANTS
 from postroad.testing.sim.mutants import SOURCE, apply
+from postroad.testing.sim.places import MOMENTS, PLACES
 from postroad.testing.sim.shrink import shrink
 from postroad.testing.sim.story import Plan
+from postroad.testing.sim.summary import Summary
 from postroad.testing.sim.teller import tell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +39,7 @@ def test_no_law_is_broken(seeds):
     done = sim("run", seeds, "--brief")
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 lost" in done.stdout
+    assert "not in the list of places" not in done.stdout
 
 
 @pytest.mark.parametrize("story", KEPT, ids=lambda one: one.stem)
@@ -50,6 +53,28 @@ def test_the_same_seed_is_the_same_story_octet_for_octet():
     traces = [line for line in once.stdout.splitlines() if " trace " in line]
     assert len(set(traces)) == 3
     assert traces == [line for line in again.stdout.splitlines() if " trace " in line]
+
+
+def test_processes_side_by_side_come_to_the_same_and_a_sum_goes_on_where_it_ended(tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    sim("run", "1-6", "--letters", "20", "--sum", str(alone))
+    sim("run", "1-3", "--letters", "20", "--jobs", "2", "--sum", str(together))
+    done = sim("run", "1-6", "--letters", "20", "--jobs", "2", "--sum", str(together))
+    assert "3 seeds are in the sum already, 3 are left to play" in done.stdout
+    sums = [msgspec.json.decode(path.read_bytes(), type=Summary) for path in (alone, together)]
+    assert sums[0].played == [(1, 6)]
+    for one in sums:
+        one.seconds = 0.0
+    assert sums[0] == sums[1]
+    assert sim("run", "1-6", "--letters", "30", "--sum", str(alone)).returncode != 0
+
+
+def test_a_place_that_is_not_in_the_list_is_told_and_a_seldom_one_counted():
+    one = Summary(passed={"write WAL in Nobody.knows": 1})
+    assert "not in the list of places: write WAL in Nobody.knows" in one.lines(places=False)
+    assert one.lines()[-2] == f"places: {len(PLACES)}, of them under 100 in a moment: {len(PLACES)}"
+    one.fell = {f"{moment}|{name}": 100 for name in PLACES for moment in MOMENTS}
+    assert one.lines()[-2].endswith("under 100 in a moment: 0")
 
 
 def test_a_timeline_can_be_read():

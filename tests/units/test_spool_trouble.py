@@ -102,6 +102,28 @@ def test_an_outcome_that_a_failed_sync_had_written_is_counted_once(tmp_path: Pat
     run(work())
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_a_content_file_whose_put_failed_stays_until_its_row_is_gone(tmp_path: Path, after: bool) -> None:
+    """A crash before the reopening must not leave a message without its content."""
+
+    async def work() -> None:
+        bodies = tmp_path / "shard-0" / "bodies"
+        async with opened(tmp_path) as shard:
+            identifier = shard.new_id()
+            body = shard.begin_body(identifier)
+            await body.write(b"Subject: x\r\n\r\nlong\r\n")
+            new = NewMessage(identifier, message(shard).envelope, await body.finish(), NOW)
+            fail_next_commit(shard, after=after)
+            with pytest.raises(SpoolRefused):
+                await shard.put(new)
+            assert len(list(bodies.iterdir())) == 1
+            await asyncio.wait_for(accepting(shard), 10)
+            assert list(bodies.iterdir()) == []
+            assert shard.stats().messages == 0
+
+    run(work())
+
+
 def test_a_content_file_goes_with_an_outcome_that_a_failed_sync_had_written(tmp_path: Path) -> None:
     async def work() -> None:
         async with opened(tmp_path) as shard:

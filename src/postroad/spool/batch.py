@@ -26,7 +26,7 @@ ENTRY_OCTETS: int = 1_024
 class PutEntry:
     """A message to keep, with its rows made, and what it replaces."""
 
-    __slots__ = ("deliveries", "future", "message", "octets", "replaces", "row")
+    __slots__ = ("deliveries", "future", "is_doubtful", "message", "octets", "replaces", "row")
 
     def __init__(self, message: NewMessage, replaces: Sequence[RecordEntry], future: asyncio.Future[None]) -> None:
         self.message = message
@@ -34,6 +34,8 @@ class PutEntry:
         self.deliveries = new_deliveries(message)
         self.replaces = replaces
         self.future = future
+        self.is_doubtful = False
+        """True if the commit failed: it may be there all the same, until the reopening has looked."""
         self.octets = ENTRY_OCTETS if isinstance(message.content, SpoolFile) else ENTRY_OCTETS + len(message.content)
 
     @property

@@ -20,7 +20,7 @@ from postroad.spool.batch import Batch, PutEntry
 from postroad.spool.errors import StoreDamaged, StoreTrouble
 from postroad.spool.face import Why
 from postroad.spool.owner import Owner
-from postroad.spool.recovery import BODIES, Found, SetAside, reopen
+from postroad.spool.recovery import BODIES, Found, SetAside, drop_contents, reopen
 from postroad.spool.rows import body_name
 from postroad.spool.store import StoreOptions
 from postroad.spool.writer import Writer
@@ -159,6 +159,9 @@ class Ground:
             if found.damaged_at:
                 for claim in list(self.agenda.claims.values()):
                     claim.stale = True
+            if doubtful := set(self.writer.doubtful):
+                arguments = (self._directory, self._disk, found.store, doubtful)
+                await self._threads.run_blocking(drop_contents, *arguments, lane=self._lane)
             self._learn(found)
             self._reopening = None
             self.writer.resume(found.store)

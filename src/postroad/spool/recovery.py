@@ -8,6 +8,7 @@ lane. Does not own: when to try again (shard.py).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 
 import msgspec
@@ -143,6 +144,16 @@ def collect_orphans(directory: str, disk: Disk, store: Store) -> int:
     return count
 
 
+def drop_contents(directory: str, disk: Disk, store: Store, messages: Iterable[int]) -> None:
+    """Unlink the content files of those that did not become messages. Never raises: the next start does it then."""
+    ids = sorted(messages)
+    with suppress(StoreTrouble), store_step():
+        known = store.read.known(ids)
+        for path in (f"{directory}/{BODIES}/{body_name(message)}" for message in ids if message not in known):
+            if disk.exists(path):
+                disk.unlink(path)
+
+
 def _named(name: str) -> int | None:
     """Return the message that a content file is named after; None if it is not one."""
     try:
@@ -157,4 +168,13 @@ def damaged_beside(directory: str, disk: Disk) -> list[str]:
     return [f"{parent}/{other}" for other in sorted(disk.list(parent)) if other.startswith(f"{name}.damaged-")]
 
 
-__all__ = ["BODIES", "Found", "StoreTrouble", "collect_orphans", "damaged_beside", "reopen", "set_aside"]
+__all__ = [
+    "BODIES",
+    "Found",
+    "StoreTrouble",
+    "collect_orphans",
+    "damaged_beside",
+    "drop_contents",
+    "reopen",
+    "set_aside",
+]

@@ -122,13 +122,15 @@ class Shard(Moving):
         closed = (self._close_claim(other, rulings) for other, rulings in replaces)
         entries = [entry for entry in closed if entry is not None]
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.writer.put(PutEntry(message, entries, future))
+        put = PutEntry(message, entries, future)
+        self.writer.put(put)
         try:
             await asyncio.shield(future)
         except SpoolRefused:
             for entry in entries:
                 self._reopen_claim(entry)
-            await self._drop_body(message)
+            if not put.is_doubtful:  # else the reopening takes its content away: not before its row
+                await self._drop_body(message)
             raise
 
     async def _drop_body(self, message: NewMessage) -> None:

@@ -65,6 +65,8 @@ class Writer:
         """True while the store is in trouble: nothing is begun, records are kept."""
         self.refused: set[int] = set()
         """Messages whose put failed: should the disk hold them all the same, they are removed at the reopening."""
+        self.doubtful: set[int] = set()
+        """Those with a content file, and reports: it goes at the reopening, if the row is not there."""
         self.turn = asyncio.Lock()
         """Held while a batch is under way. Readers take it where there is one connection only."""
 
@@ -171,6 +173,9 @@ class Writer:
             # The disk may hold it or not: should it, the reopening removes it, since the client was told 451. But not a
             # report: it has taken the place of what it tells of, and that would be lost with it.
             self.refused.update(put.id for put in batch.puts if not put.replaces)
+            self.doubtful.update(put.id for put in batch.puts if put.row[3])
+            for put in batch.puts:
+                put.is_doubtful = True
             for entry in batch.records:
                 entry.is_doubtful = True
             self._refuse(batch, error)
@@ -211,6 +216,7 @@ class Writer:
         """A fresh store works: go on."""
         self.store = store
         self.refused.clear()
+        self.doubtful.clear()
         self.is_stopped = False
         self.kick()
 

@@ -209,6 +209,14 @@ class MemoryDisk:
                 else:
                     self._pending.append(change)
 
+    def sync_directory_part(self, path: str, dice: Dice) -> None:
+        """Make a first part of the names in it durable, as a sync that is cut short does."""
+        with self._lock:
+            waiting = [change for change in self._pending if any(_parent(name) == path for name, _ in change)]
+            for change in waiting[: int(dice.random() * (len(waiting) + 1))]:
+                self._make_durable(change)
+                self._pending.remove(change)
+
     def free(self, path: str) -> int:
         with self._lock:
             self._check()

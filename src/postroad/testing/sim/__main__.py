@@ -3,7 +3,7 @@
 Owns: arguments, what is printed. Does not own: the simulation. It starts itself anew with PYTHONHASHSEED=0, since the
 order of sets of text is a part of the world's order.
 
-    python -m postroad.testing.sim run 1-1000 [--letters N] [--sum FILE] [--minutes M]
+    python -m postroad.testing.sim run 1-1000 [--jobs N] [--letters N] [--sum FILE] [--minutes M]
     python -m postroad.testing.sim replay 17 | --plan FILE
     python -m postroad.testing.sim shrink 17 [--plan FILE] [--to FILE]
     python -m postroad.testing.sim mutants [--seeds N] [NAME ...]
@@ -12,19 +12,17 @@ order of sets of text is a part of the world's order.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
-import time
 from pathlib import Path
 
 import msgspec
 
 from postroad.testing.sim.judge_more import judge
+from postroad.testing.sim.run import Options, run_seeds
 from postroad.testing.sim.shrink import shrink
 from postroad.testing.sim.story import Plan
-from postroad.testing.sim.summary import Summary
-from postroad.testing.sim.teller import tell
+from postroad.testing.sim.teller import LETTERS, tell
 from postroad.testing.sim.world import play
 
 
@@ -36,35 +34,18 @@ def say(text: str) -> None:
 def run(options: argparse.Namespace) -> int:
     """Play many seeds; 1 if one breaks a law."""
     first, _, last = options.seeds.partition("-")
-    end = time.monotonic() + 60.0 * options.minutes
-    total = Summary()
-    gc.collect()
-    gc.freeze()
-    for seed in range(int(first), int(last or first) + 1):
-        started = time.process_time()
-        played = play(tell(seed, letters=options.letters))
-        verdict = judge(played)
-        total.add(played, verdict, time.process_time() - started)
-        if options.trace:
-            say(f"seed {seed} trace {played.trace}")
-        if verdict.broken:
-            say(f"seed {seed} broke {len(verdict.broken)} laws; {verdict.broken[0]}")
-            say(f"  again: {again(seed, options.letters)}")
-            if options.stop:
-                break
-        if time.monotonic() > end:
-            say(f"the time is up after seed {seed}")
-            break
+    how = Options(
+        letters=options.letters,
+        jobs=options.jobs,
+        sum=Path(options.sum) if options.sum else None,
+        minutes=options.minutes,
+        says_trace=options.trace,
+        stops=options.stop,
+    )
+    total = run_seeds(int(first), int(last or first), how, say)
     for line in total.lines(places=not options.brief):
         say(line)
-    if options.sum:
-        total.write(Path(options.sum))
     return 1 if total.broken else 0
-
-
-def again(seed: int, letters: int) -> str:
-    """Return the command that plays a seed again."""
-    return f"python -m postroad.testing.sim replay {seed}" + (f" --letters {letters}" if letters != 100 else "")
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
@@ -125,8 +106,9 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("run", help="play many seeds")
     one.add_argument("seeds", help="FIRST-LAST")
-    one.add_argument("--letters", type=int, default=100)
-    one.add_argument("--sum", default="", help="file to which the sum is added")
+    one.add_argument("--letters", type=int, default=LETTERS)
+    one.add_argument("--jobs", type=int, default=1, help="processes that play")
+    one.add_argument("--sum", default="", help="file of the sum; seeds that are in it are not played again")
     one.add_argument("--minutes", type=float, default=1e9)
     one.add_argument("--trace", action="store_true", help="print a hash of all that happened")
     one.add_argument("--stop", action="store_true", help="stop at the first seed that breaks a law")
@@ -138,7 +120,7 @@ def main(arguments: list[str]) -> int:
     ):
         one = commands.add_parser(name, help=text)
         one.add_argument("seed", nargs="?", default="1")
-        one.add_argument("--letters", type=int, default=100)
+        one.add_argument("--letters", type=int, default=LETTERS)
         one.add_argument("--plan", default="", help="a story in a file instead of a seed")
         one.add_argument("--about", default="", help="only lines that have this in them, and crashes")
         one.add_argument("--law", default="")
@@ -148,7 +130,7 @@ def main(arguments: list[str]) -> int:
     one = commands.add_parser("mutants", help="put bugs in, and see that they are found")
     one.add_argument("names", nargs="*")
     one.add_argument("--seeds", type=int, default=300)
-    one.add_argument("--letters", type=int, default=100)
+    one.add_argument("--letters", type=int, default=LETTERS)
     one.set_defaults(work=hunt)
     options = parser.parse_args(arguments)
     return int(options.work(options))

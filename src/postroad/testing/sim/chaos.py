@@ -19,6 +19,7 @@ import msgspec
 
 from postroad.core.faces import Dice
 from postroad.testing.sim.kernel import START, Kernel, Process
+from postroad.testing.sim.places import has_moment
 
 BLOW_PATIENCE: Final = 0.08
 """Seconds after which a blow that waits for an operation falls without one: about as long as a record may take."""
@@ -72,14 +73,14 @@ class Spell(msgspec.Struct, frozen=True):
 
 
 def place_of(depth: int) -> str:
-    """Return the function of the product that is at work, e.g. ``Store.checkpoint``."""
+    """Return the function of the product that is at work, e.g. ``Store.checkpoint``; empty if none is."""
     frame: FrameType | None = sys._getframe(depth)  # noqa: SLF001 - there is no other way to ask who calls
     while frame is not None:
         code = frame.f_code
         if _PRODUCT in code.co_filename and _TESTING not in code.co_filename:
             return code.co_qualname
         frame = frame.f_back
-    return "a thread's work"
+    return ""
 
 
 def kind_of(path: str) -> str:
@@ -88,6 +89,8 @@ def kind_of(path: str) -> str:
         return "WAL"
     if path.endswith("spool.db"):
         return "database"
+    if path.endswith("spool.db-journal"):
+        return "journal"
     if "/bodies" in path:
         return "content"
     if "/mail/" in path:
@@ -109,6 +112,8 @@ class Chaos:
         self.troubles: list[tuple[float, str]] = []
         """When an operation failed, or was slow, and why."""
         self.operations = 0
+        self.asked_by = ""
+        """The function of the product that gave a thread an operation of the disk as its whole work."""
         self.is_over = False
         self._armed: list[list[object]] = []  # [blow, operations left]
         self._places: list[list[object]] = []
@@ -145,11 +150,13 @@ class Chaos:
 
     def look(self, process: Process, operation: str, path: str) -> tuple[Blow | None, OSError | None, str]:
         """Return what befalls this operation: a blow, or an error, or neither; and its place."""
-        place = f"{operation} {kind_of(path)} in {place_of(3)}"
+        place = f"{operation} {kind_of(path)} in {place_of(3) or self.asked_by}"
         self.operations += 1
         self.passed[place] += 1
         blow = self._due(place) if self._armed or self._places else None
         if blow is not None:
+            if not has_moment(place, blow.when):
+                blow = msgspec.structs.replace(blow, when="after")
             self.crashed[place, blow.when] += 1
             return blow, None, place
         return None, self._error(operation, path) if self.spells else None, place

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from postroad.testing.memory_disk import WRITTEN_AGAIN_AT_ONCE, MemoryDisk, MemoryFile
+from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim.chaos import Chaos
-from postroad.testing.sim.kernel import Process
+from postroad.testing.sim.kernel import Kernel, Process
 
 T = TypeVar("T")
 
@@ -25,6 +26,12 @@ class ProcessDisk:
         self.disk = disk
         self.process = process
         self.chaos = chaos
+        process.on_death.append(self._let_go)
+
+    def _let_go(self) -> None:
+        """Let the dead go: SQLite holds its files where no collector of cycles looks, and they hold this."""
+        self.process = _NOBODY
+        self.chaos = _NOBODYS_CHAOS
 
     def do(self, operation: str, path: str, work: Callable[[], T], half: Callable[[], Any] | None = None) -> T:
         """Do one operation, unless a crash or an error falls on it."""
@@ -44,7 +51,8 @@ class ProcessDisk:
             self.chaos.strike(self.process, blow, place)
             return result
         if blow.when == "in":
-            (half or work)()
+            assert half is not None, "chaos.look makes it a blow after what happens whole or not at all"
+            half()
         self.chaos.strike(self.process, blow, place)
         raise dead()
 
@@ -96,10 +104,21 @@ class ProcessDisk:
     def make_directories(self, path: str, mode: int = 0o700) -> None:
         self.check()
         if not self.disk.exists(path):
-            self.do("make_directories", path, lambda: self.disk.make_directories(path, mode))
+            outer = path.rsplit("/", 1)[0]
+            self.do(
+                "make_directories",
+                path,
+                lambda: self.disk.make_directories(path, mode),
+                lambda: self.disk.make_directories(outer, mode),
+            )
 
     def sync_directory(self, path: str) -> None:
-        self.do("sync_directory", path, lambda: self.disk.sync_directory(path))
+        self.do(
+            "sync_directory",
+            path,
+            lambda: self.disk.sync_directory(path),
+            lambda: self.disk.sync_directory_part(path, self.chaos.dice),
+        )
 
     def free(self, path: str) -> int:
         self.check()
@@ -144,6 +163,12 @@ class ProcessFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+_NOBODY: Final = Process(Kernel(), "nobody")
+"""Stands for any process that is dead."""
+_NOBODY.die()
+_NOBODYS_CHAOS: Final = Chaos(_NOBODY.kernel, SeededDice(0), ())
 
 
 def dead() -> OSError:

@@ -1,26 +1,33 @@
 """What many stories came to: counts, duplicates by cause, where crashes fell, which seeds broke a law.
 
 Owns: adding up, writing the sum down so that several runs make one, the tables for people. Does not own: verdicts
-(judge.py).
+(judge.py), the list of places (places.py).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 
 from postroad.testing.sim.judge import Verdict
+from postroad.testing.sim.places import MOMENTS, PLACES, has_moment, moments_of
 from postroad.testing.sim.world import Played
 
-MOMENTS = ("before", "in", "after")
+CRASHES_MIN = 100
+"""Crashes in each moment of each place that a run of 10,000 seeds has to show."""
 
 
 class Summary(msgspec.Struct):
     """A sum over stories. All counters by name."""
 
     seeds: int = 0
+    letters: int = 0
+    """Of a story, about; 0: not said yet. Sums of different stories are not added."""
+    played: list[tuple[int, int]] = []
+    """The seeds in it: first and last of each row without a gap, in order."""
     messages: int = 0
     """Transactions of clients that named a recipient."""
     seconds: float = 0.0
@@ -41,11 +48,35 @@ class Summary(msgspec.Struct):
     passed: dict[str, int] = {}
     fell: dict[str, int] = {}
     """``moment|place`` -> crashes."""
+    traces: dict[str, str] = {}
+    """Seed -> hash of all that happened. Of one seed only: a sum has none."""
+
+    def begin(self, letters: int) -> None:
+        """Say how long the stories are. Raises ValueError: those in it are of another length."""
+        if self.letters not in (0, letters):
+            raise ValueError(f"the sum is of stories with {self.letters} letters, not {letters}")
+        self.letters = letters
+
+    def has(self, seed: int) -> bool:
+        """True if the seed is in it."""
+        at = bisect_right(self.played, (seed, 1 << 62)) - 1
+        return at >= 0 and self.played[at][0] <= seed <= self.played[at][1]
+
+    def _note(self, seed: int) -> None:
+        self.seeds += 1
+        self.played = _joined([*self.played, (seed, seed)])
+
+    def add_failure(self, seed: int, why: str) -> None:
+        """Add a story that could not be played or judged."""
+        self._note(seed)
+        self.broken[str(seed)] = [f"the simulation itself: {why}"]
+        _add(self.laws, {"the simulation itself": 1})
 
     def add(self, played: Played, verdict: Verdict, seconds: float) -> None:
         """Add one story."""
         book, plan = played.book, played.plan
-        self.seeds += 1
+        self._note(plan.seed)
+        self.traces[str(plan.seed)] = played.trace
         self.messages += len(book.sent)
         self.seconds += seconds
         self.world_seconds += played.seconds
@@ -75,14 +106,22 @@ class Summary(msgspec.Struct):
         for name in ("kept", "ends", "duplicates", "crashes", "between", "shares", "laws", "passed", "fell"):
             _add(getattr(self, name), getattr(other, name))
         self.broken |= other.broken
+        self.played = _joined([*self.played, *other.played])
 
-    def write(self, path: Path) -> None:
-        """Write it down, added to what is there."""
-        whole = Summary()
-        if path.exists():
-            whole.add_sum(msgspec.json.decode(path.read_bytes(), type=Summary))
-        whole.add_sum(self)
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
+    @classmethod
+    def read(cls, path: Path | None) -> Summary:
+        """Return what is written down there; an empty one if nothing is."""
+        if path is None or not path.exists():
+            return cls()
+        return msgspec.json.decode(path.read_bytes(), type=cls)
+
+    def write(self, path: Path | None) -> None:
+        """Write it down, in place of what is there, whole or not at all."""
+        if path is None:
+            return
+        new = path.with_name(f"{path.name}.new")
+        new.write_bytes(msgspec.json.format(msgspec.json.encode(self)))
+        new.replace(path)
 
     # --- for people ---
 
@@ -108,16 +147,48 @@ class Summary(msgspec.Struct):
         ]
         if places:
             lines += ["", *self._place_lines()]
+        lines += [f"not in the list of places: {name}" for name in self.passed if name not in PLACES]
         for seed, laws in self.broken.items():
             lines += [f"seed {seed} broke: {law}" for law in laws]
         return lines
 
     def _place_lines(self) -> list[str]:
-        lines = [f"{'passed':>9} {'before':>7} {'in':>7} {'after':>7}  place"]
-        for place in sorted(self.passed, key=lambda one: -self.passed[one]):
-            fell = [self.fell.get(f"{moment}|{place}", 0) for moment in MOMENTS]
-            lines.append(f"{self.passed[place]:>9} {fell[0]:>7} {fell[1]:>7} {fell[2]:>7}  {place}")
+        """Return how often a crash fell at each place. An asterisk: seldomer than a long run has to show."""
+        seldom = self.seldom()
+        lines = [f"{'passed':>9} {'before':>8} {'in':>8} {'after':>8}  place"]
+        names = sorted(PLACES, key=lambda one: (-self.passed.get(one, 0), one))
+        for name in names:
+            cells = [self._cell(name, moment, seldom) for moment in MOMENTS]
+            lines.append(f"{self.passed.get(name, 0):>9} {' '.join(cells)}  {name}")
+        lines.append("(-: the operation happens whole or not at all, so there is no moment in the middle of it)")
+        places = len({place for place, _ in seldom})
+        lines.append(f"places: {len(names)}, of them under {CRASHES_MIN} in a moment: {places}")
         return lines
+
+    def _cell(self, name: str, moment: str, seldom: set[tuple[str, str]]) -> str:
+        if not has_moment(name, moment):
+            return f"{'- ':>8}"
+        return f"{self.fell.get(f'{moment}|{name}', 0):>7}{'*' if (name, moment) in seldom else ' '}"
+
+    def seldom(self) -> set[tuple[str, str]]:
+        """Return the places and moments at which fewer than CRASHES_MIN crashes fell."""
+        return {
+            (name, moment)
+            for name in PLACES
+            for moment in moments_of(name)
+            if self.fell.get(f"{moment}|{name}", 0) < CRASHES_MIN
+        }
+
+
+def _joined(rows: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return rows of seeds in order, those without a gap made one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(rows):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
 
 
 def _add(sums: dict[str, int], more: dict[str, int]) -> None:

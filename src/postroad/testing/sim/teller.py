@@ -2,7 +2,7 @@
 
 Owns: how often what happens in a story: sizes, chances, crashes. Does not own: playing it (world.py). Crashes are
 aimed: half of them at the moments that the promise is about (between final dot and 250, between delivery and record),
-the others at places of the product that touch the disk, at starts, and at any time.
+the others at starts, at any time, and at places of the product that touch the disk (aims.py).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from postroad.testing.sim.aims import aim
 from postroad.testing.sim.chaos import Blow, How, Spell, When
 from postroad.testing.sim.house import LOCAL, REFUSED, VOID
 from postroad.testing.sim.network import Weather
@@ -17,87 +18,13 @@ from postroad.testing.sim.resolver import NO_SUCH_DOMAIN, NULL_MX
 from postroad.testing.sim.story import Letter, Peer, Plan, Sender
 from postroad.testing.sim.teller_people import with_people
 
+LETTERS: Final = 106
+"""Of a story, about: so that 10,000 stories have more than a million messages."""
 HOMES: Final = ("home.example", "abroad.example")
 """Domains of senders: reports go there."""
-OFTEN: Final = (
-    "write WAL in WriteStore.commit",
-    "sync WAL in WriteStore.commit",
-    "truncate WAL in WriteStore.commit",
-    "sync_directory directory in WriteStore.commit",
-    "write database in Store.checkpoint",
-    "sync WAL in Store.checkpoint",
-    "truncate database in Store.checkpoint",
-    "sync database in Store.checkpoint",
-    "write database in Store._truncate_wal",
-    "sync WAL in Store._truncate_wal",
-    "truncate WAL in Store._truncate_wal",
-    "truncate database in Store._truncate_wal",
-    "sync database in Store._truncate_wal",
-    "sync_directory directory in Store._truncate_wal",
-    "write WAL in migrate",
-    "sync WAL in migrate",
-    "create content",
-    "write content",
-    "sync content",
-    "sync_directory content in FileBodyWriter._sync",
-    "unlink content in a thread's work",
-    "make_directories Maildir",
-    "create Maildir",
-    "write Maildir in MaildirFile.begin",
-    "write Maildir in MaildirFile.write",
-    "sync Maildir",
-    "rename Maildir",
-    "sync_directory Maildir in MaildirFile.finish",
-    "unlink Maildir",
-)
-"""Places where blows are aimed that are passed in nearly every story."""
-SELDOM: Final = (
-    "create WAL in Store._truncate_wal",
-    "sync_directory directory in migrate",
-    "create database in Store._connect",
-    "write file in Store.open",
-    "create file in Store.open",
-    "sync file in Store.open",
-    "sync_directory directory in Store.open",
-    "write database in Store.open",
-    "sync database in Store.open",
-    "unlink file in Store.open",
-    "write database in Store.close",
-    "sync WAL in Store.close",
-    "truncate database in Store.close",
-    "sync database in Store.close",
-    "unlink WAL in Store.close",
-    "make_directories content",
-    "unlink content in FileBodyWriter._remove",
-    "unlink content in collect_orphans",
-    "sync_directory Maildir in MaildirFile.begin",
-)
-"""Places that are passed a few times in a story, or not at all."""
-ADOPTION: Final = (
-    "link content in take_files",
-    "sync_directory content in take_files",
-    "unlink content in take_files",
-    "unlink database in remove_shard",
-    "unlink WAL in remove_shard",
-    "unlink content in remove_shard",
-    "remove_directory content in remove_shard",
-    "remove_directory directory in remove_shard",
-    "sync_directory directory in remove_shard",
-)
-"""Places that are passed while a shard without a worker is taken over."""
-RECOVERY: Final = (
-    "write file in Store._connect",
-    "sync file in Store._connect",
-    "unlink file in Store._connect",
-    "create WAL in Store._connect",
-    "write database in Store._connect",
-    "sync database in Store._connect",
-    "truncate database in Store._connect",
-)
-"""Places that are passed only after a crash in the middle of the very first opening."""
 
 
-def tell(seed: int, *, letters: int = 100) -> Plan:
+def tell(seed: int, *, letters: int = LETTERS) -> Plan:
     """Return the story of a seed, with about so many letters."""
     dice = random.Random(seed)  # noqa: S311 - to be repeated is its purpose
     span = dice.choice((20.0, 60.0, 240.0))
@@ -111,12 +38,7 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
         senders=senders,
         peers=peers,
         spells=_spells(dice, span),
-        blows=_blows(
-            dice,
-            span,
-            sum(len(one.letters) for one in senders),
-            adopts=min((to for _, to in resizes), default=workers) < workers,
-        ),
+        blows=_blows(dice, span, sum(len(one.letters) for one in senders)),
         weather=Weather(
             latency=dice.choice((0.001, 0.01, 0.04)),
             pieces=dice.choice((0.0, 0.1, 0.5)),
@@ -136,7 +58,7 @@ def tell(seed: int, *, letters: int = 100) -> Plan:
         has_ledger=dice.random() < 0.3,
         resizes=resizes,
     )
-    return with_people(plan)
+    return with_people(aim(dice, plan, span) if plan.blows else plan)
 
 
 def _peers(dice: random.Random, span: float) -> tuple[Peer, ...]:
@@ -268,18 +190,11 @@ def _resizes(dice: random.Random, span: float, workers: int) -> tuple[tuple[floa
     return tuple((at, dice.randint(1, workers)) for at in times)
 
 
-def _blows(dice: random.Random, span: float, letters: int, *, adopts: bool) -> tuple[Blow, ...]:
+def _blows(dice: random.Random, span: float, letters: int) -> tuple[Blow, ...]:
     if dice.random() < 0.03:
         return ()
     blows = []
-    if dice.random() < 0.15:  # a crash in the middle of the first opening, and one in its recovery
-        first = dice.choice(
-            ("write database in Store.open", "sync database in Store.open", "unlink file in Store.open")
-        )
-        blows = [_blow_at(dice, first), _blow_at(dice, dice.choice(RECOVERY))]
-    if adopts:
-        blows += [_blow_at(dice, dice.choice(ADOPTION)) for _ in range(dice.randint(0, 3))]
-    count = dice.choice((6, 12, 20, 26))
+    count = dice.choice((5, 9, 14, 18))
     share_of_power = dice.choice((0.2, 0.5, 0.8))
     for _ in range(count):
         how: How = "power" if dice.random() < share_of_power else "process"
@@ -301,18 +216,6 @@ def _blows(dice: random.Random, span: float, letters: int, *, adopts: bool) -> t
     return tuple(blows)
 
 
-def _blow_at(dice: random.Random, place: str) -> Blow:
-    return Blow(
-        waits_for="place",
-        n=0,
-        operations=0,
-        how=dice.choice(("process", "power")),
-        when=_when(dice),
-        place=place,
-        loses_all=dice.random() < 0.3,
-    )
-
-
 def _when(dice: random.Random) -> When:
     chance = dice.random()
     return "before" if chance < 0.33 else "in" if chance < 0.67 else "after"
@@ -327,16 +230,12 @@ def _operation(dice: random.Random) -> tuple[str, int]:
 
 def _moment(dice: random.Random, span: float, letters: int) -> tuple[str, float, int, str]:
     chance = dice.random()
-    if chance < 0.22:
+    if chance < 0.4:
         place, operations = _operation(dice)
         return "dot", dice.randint(1, max(2, letters)), operations, place
-    if chance < 0.44:
+    if chance < 0.8:
         place, operations = _operation(dice)
         return "reply", dice.randint(1, max(2, letters)), operations, place
-    if chance < 0.8:
-        if dice.random() < 0.5:
-            return "place", dice.choice((0, 1, 3, 20)), 0, dice.choice(OFTEN)
-        return "place", dice.choice((0, 0, 0, 1)), 0, dice.choice(SELDOM)
     if chance < 0.9:
         return "start", dice.randint(1, 12), dice.randint(0, 30), dice.choice(("", "", "sync", "truncate"))
     return "time", dice.random() * span, dice.randint(0, 20), ""

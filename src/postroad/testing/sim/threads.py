@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from postroad.testing.sim.chaos import Chaos
+from postroad.testing.sim.chaos import Chaos, place_of
+from postroad.testing.sim.disk import ProcessDisk
 from postroad.testing.sim.kernel import Process
 
 T = TypeVar("T")
@@ -31,12 +32,19 @@ class SimThreads:
         if lane:
             begin = max(begin, self._free_at.get(lane, 0.0))
             self._free_at[lane] = begin + took
-        loop.call_at(begin + took * 0.7, self._run, future, begin + took, work, arguments)
+        asked_by = place_of(2) if isinstance(getattr(work, "__self__", None), ProcessDisk) else ""
+        loop.call_at(begin + took * 0.7, self._run, future, begin + took, asked_by, work, arguments)
         return future
 
     def _run(
-        self, future: asyncio.Future[T], ends: float, work: Callable[..., T], arguments: tuple[object, ...]
+        self,
+        future: asyncio.Future[T],
+        ends: float,
+        asked_by: str,
+        work: Callable[..., T],
+        arguments: tuple[object, ...],
     ) -> None:
+        self._chaos.asked_by = asked_by
         try:
             result = work(*arguments)
         except Exception as error:  # noqa: BLE001 - it is raised where the future is awaited

@@ -1,0 +1,120 @@
+"""Aims crashes at the places of the product that touch the disk, and sets up what it takes to pass the seldom ones.
+
+Owns: blows at places, and the changes that a story needs for them: a disk in trouble, shards without a worker, local
+mail, a crash before the crash. Does not own: the places and how much each needs (places.py), the other crashes of a
+story (teller.py).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final, Literal, cast
+
+import msgspec
+
+from postroad.testing.sim.chaos import Blow, How, Spell, When
+from postroad.testing.sim.house import LOCAL
+from postroad.testing.sim.places import PLACES, moments_of
+from postroad.testing.sim.story import Letter, Plan
+
+_WEIGHTS: Final = tuple(place.weight * len(moments_of(name)) for name, place in PLACES.items())
+_BIRTH: Final = ("write database in Store.open", "sync database in Store.open", "unlink journal in Store.open")
+"""Where a crash in the very first opening leaves a journal, from which the next opening recovers."""
+
+
+def aim(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Return the story with some crashes more, each at a place and moment, and what they need."""
+    for name in dice.choices(list(PLACES), _WEIGHTS, k=dice.choice((4, 6, 8, 10))):
+        plan = _with(plan, _blow(dice, name))
+        for need in PLACES[name].needs.split():
+            plan = _SET_UPS[need](dice, plan, span)
+    return plan
+
+
+def _blow(dice: random.Random, name: str, when: str = "", how: How | Literal[""] = "", *, later: int = -1) -> Blow:
+    if later < 0:
+        later = dice.choice((0, 1, 3, 20)) if PLACES[name].is_frequent else dice.choice((0, 0, 0, 1))
+    return Blow(
+        waits_for="place",
+        n=later,
+        operations=0,
+        how=cast("How", how or dice.choice(("process", "power"))),
+        when=cast("When", when or dice.choice(moments_of(name))),
+        place=name,
+        loses_all=dice.random() < 0.3,
+        down=0.1 + 2.0 * dice.random(),
+    )
+
+
+def _with(plan: Plan, *blows: Blow) -> Plan:
+    return msgspec.structs.replace(plan, blows=(*plan.blows, *blows))
+
+
+# --- what places need ---
+
+
+def _birth(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let the very first opening be cut short, once or twice."""
+    if any(blow.place in _BIRTH for blow in plan.blows[-3:]):
+        return plan
+    return _with(plan, _blow(dice, dice.choice(_BIRTH), later=0))
+
+
+def _adoption(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let shards lose their workers while large mail waits in them."""
+    workers = max(2, plan.workers)
+    at = span * (0.2 + 0.5 * dice.random())
+    resizes = plan.resizes or ((at, dice.randint(1, workers - 1)),)
+    down = ((0.0, resizes[0][0] + 10.0 + 30.0 * dice.random()),)
+    peers = tuple(msgspec.structs.replace(peer, down=peer.down or down) for peer in plan.peers)
+    return msgspec.structs.replace(plan, workers=workers, resizes=resizes, peers=peers, file_above=1_024)
+
+
+def _failing(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let some operations fail: from the beginning, and about the time when shards are adopted or mail comes in."""
+    begins = (0.0, plan.resizes[0][0] if plan.resizes else span * dice.random())
+    kinds: tuple[Literal["sync", "write"], ...] = ("sync", "sync", "write")
+    spells = tuple(
+        Spell(dice.choice(kinds), at, 5.0 + 15.0 * dice.random(), dice.choice((0.1, 0.2, 0.4))) for at in begins
+    )
+    return msgspec.structs.replace(plan, spells=(*plan.spells, *spells)[:8])
+
+
+def _syncs(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Large mail comes in while syncs fail."""
+    spell = Spell("sync", 0.5 * span * dice.random(), 5.0 + 25.0 * dice.random(), dice.choice((0.1, 0.2, 0.4)))
+    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8], file_above=1_024)
+
+
+def _local(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let some mail go into Maildirs."""
+
+    def turned(letter: Letter) -> Letter:
+        if LOCAL in letter.recipients or dice.random() < 0.7:
+            return letter
+        return msgspec.structs.replace(letter, recipients=(*letter.recipients[:-1], LOCAL))
+
+    senders = (
+        msgspec.structs.replace(sender, letters=tuple(turned(letter) for letter in sender.letters))
+        for sender in plan.senders
+    )
+    return msgspec.structs.replace(plan, senders=tuple(senders))
+
+
+def _broken(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let an adoption, and a delivery into a Maildir, be cut short: what is left is found at the next try."""
+    return _with(
+        plan,
+        _blow(dice, "link content in take_files", "after", "process", later=0),
+        _blow(dice, "rename Maildir in MaildirFile.finish", "after", "process", later=dice.randint(0, 8)),
+    )
+
+
+_SET_UPS: Final = {
+    "birth": _birth,
+    "adoption": _adoption,
+    "failing": _failing,
+    "syncs": _syncs,
+    "local": _local,
+    "broken": _broken,
+}

@@ -1,0 +1,93 @@
+"""Every place of the product that touches the disk in a simulated world, and the moments at which a crash may fall.
+
+Owns: the list at which blows are aimed (aims.py) and against which a sum is read (summary.py); a test (tests/sim) sees
+that no story passes a place that is not here. Does not own: how a place gets its name (chaos.py). Not here, since no
+story gets there: what is done with a damaged database (set_aside, salvage), since no disk of a story rots; copying a
+content where no link can be made (content._copy).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+MOMENTS: Final = ("before", "in", "after")
+_DIVISIBLE: Final = frozenset({"write", "sync", "sync_directory", "make_directories"})
+"""Operations that a crash can cut short: some octets are written, some of what waits is durable, the outer directories
+are made. A name that is made, changed or taken away, and a file that is cut, is so or is not: the journal of the file
+system sees to it. There a blow in the middle is one just after."""
+
+
+class Place(NamedTuple):
+    """How blows are aimed at it."""
+
+    weight: float = 1.0
+    """How often, compared with others: more where many blows never fall."""
+    needs: str = ""
+    """What has to be set up in a story so that it is passed (aims.py)."""
+    is_frequent: bool = False
+    """Passed again and again: some passages are let go before the blow falls."""
+
+
+def _places(function: str, operations: str, place: Place) -> dict[str, Place]:
+    return {f"{one.strip()} in {function}": place for one in operations.split(",")}
+
+
+_OFTEN: Final = Place(is_frequent=True)
+_LOCAL: Final = Place(1.0, "local", True)
+_DIRECTORY: Final = "sync_directory directory"
+_JOURNAL: Final = "create journal, write journal, sync journal, unlink journal"
+
+PLACES: Final[dict[str, Place]] = {
+    **_places("WriteStore.commit", f"write WAL, sync WAL, truncate WAL, {_DIRECTORY}", _OFTEN),
+    **_places("Store.checkpoint", "write database, sync WAL, truncate database, sync database", _OFTEN),
+    **_places(
+        "Store._truncate_wal", "write database, sync WAL, truncate WAL, truncate database, sync database", Place()
+    ),
+    **_places("Store._truncate_wal", f"{_DIRECTORY}, create WAL", Place()),
+    **_places("Store._truncate_wal", "sync journal, unlink journal", Place(4.0, "failing birth")),
+    **_places("migrate", f"write WAL, sync WAL, {_DIRECTORY}", Place()),
+    **_places("Store.open", f"{_JOURNAL}, {_DIRECTORY}, write database, sync database", Place()),
+    **_places("Store.open", "truncate database", Place(4.0, "failing birth")),
+    **_places("Store._connect", "create database", Place()),
+    **_places("Store._connect", "create WAL", Place(2.0, "birth")),
+    **_places("Store._connect", "write journal, sync journal, unlink journal", Place(2.0, "birth")),
+    **_places("Store._connect", "truncate database, sync database", Place(2.0, "birth")),
+    **_places("Store._connect", "write database", Place(4.0, "birth")),
+    **_places("Store.close", "write database, sync WAL, truncate database, sync database, unlink WAL", Place()),
+    **_places("Store.close", f"sync journal, unlink journal, {_DIRECTORY}", Place(4.0, "failing birth")),
+    **_places("Store._connect", "unlink WAL", Place(4.0, "birth")),
+    **_places("WriteStore.forget", f"write WAL, sync WAL, {_DIRECTORY}", Place(3.0, "failing syncs")),
+    **_places("_settle_wal", f"write WAL, sync WAL, {_DIRECTORY}", Place()),
+    **_places("_open", _DIRECTORY, Place()),
+    **_places("Shard.take", "make_directories content", Place()),
+    **_places("FileBodyWriter._append", "create content, write content", _OFTEN),
+    **_places("FileBodyWriter._sync", "sync content, sync_directory content", _OFTEN),
+    **_places("FileBodyWriter._remove", "unlink content", Place(2.0, "failing syncs")),
+    **_places("Shard._drop_body", "unlink content", Place(3.0, "failing syncs")),
+    **_places("drop_contents", "unlink content", Place(2.0, "failing syncs")),
+    **_places("Counting._on_committed", "unlink content", _OFTEN),
+    **_places("collect_orphans", "unlink content", Place()),
+    **_places("take_files", "link content, sync_directory content", Place(3.0, "adoption")),
+    **_places("take_files", "unlink content", Place(4.0, "broken adoption")),
+    **_places("remove_shard", f"remove_directory content, unlink database, {_DIRECTORY}", Place(2.0, "adoption")),
+    **_places("remove_shard", "remove_directory directory", Place(2.0, "adoption")),
+    **_places("remove_shard", "unlink content, unlink WAL", Place(4.0, "failing adoption")),
+    **_places(
+        "MaildirFile.begin", "make_directories Maildir, unlink Maildir, create Maildir", Place(1.0, "local", True)
+    ),
+    **_places("MaildirFile.begin", "write Maildir", _LOCAL),
+    **_places("MaildirFile.begin", "sync_directory Maildir", Place(2.0, "broken local")),
+    **_places("MaildirFile.write", "write Maildir", _LOCAL),
+    **_places("MaildirFile.finish", "sync Maildir, rename Maildir, sync_directory Maildir", _LOCAL),
+    **_places("MaildirFile.give_up", "unlink Maildir", Place(3.0, "failing local")),
+}
+
+
+def has_moment(place: str, moment: str) -> bool:
+    """Return if a crash may fall at that moment of that place."""
+    return moment != "in" or place.partition(" ")[0] in _DIVISIBLE
+
+
+def moments_of(place: str) -> tuple[str, ...]:
+    """Return the moments at which a crash may fall there."""
+    return tuple(moment for moment in MOMENTS if has_moment(place, moment))
