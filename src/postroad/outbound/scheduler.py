@@ -329,7 +329,7 @@ class Scheduler:
         # Nothing is remembered of a failed lookup: without this the next few hundred would be asked for at once.
         if error is not None and not error.is_permanent:
             self._stalled.pause(domain, now + jobs[0].retry.first, now)
-        else:
+        elif error is not None or target is not None:  # else it was ours, and has its pause
             self._house.spool.pause(domain, now)
         self._wake.set()
 
