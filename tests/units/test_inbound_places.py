@@ -64,6 +64,46 @@ def test_what_is_given_back_another_worker_gets(play):
     play(script)
 
 
+def test_a_place_given_back_while_the_ledger_refuses_is_for_who_waits(play):
+    async def script(world, one, two):
+        assert [await one.take(3) for _ in range(3)] == [True] * 3
+        waits = asyncio.ensure_future(one.take(3))
+        await asyncio.sleep(0)
+        assert len(world.taken) == 3, "the question is under way"
+        one.give()
+        assert await waits
+        assert one.spare == 0
+        assert held(world) == 3
+
+    play(script)
+
+
+def test_a_place_that_comes_twice_goes_back(play):
+    async def script(world, one, two):
+        assert [await one.take(3) for _ in range(2)] == [True] * 2
+        waits = asyncio.ensure_future(one.take(3))
+        await asyncio.sleep(0)
+        one.give()
+        assert await waits
+        assert one.spare == 0
+        await settled()
+        assert held(world) == 2
+
+    play(script)
+
+
+def test_a_place_for_who_has_gone_meanwhile_goes_back(play):
+    async def script(world, one, two):
+        waits = asyncio.ensure_future(one.take(3))
+        await asyncio.sleep(0)
+        waits.cancel()
+        await settled()
+        assert (one.spare, held(world)) == (0, 0)
+        assert len(world.taken) == 1
+
+    play(script)
+
+
 def test_a_large_limit_asks_for_blocks(play):
     async def script(world, one, two):
         for _ in range(200):

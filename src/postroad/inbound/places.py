@@ -42,11 +42,13 @@ class Places:
         self._waiting += 1
         try:
             while not self._spare:
-                if not await asyncio.shield(self._ask_for_more()):
+                gained = await asyncio.shield(self._ask_for_more())
+                if not gained and not self._spare:  # one may have been given back meanwhile, and kept for us
                     return False
+            self._spare -= 1
         finally:
             self._waiting -= 1
-        self._spare -= 1
+            self._return_idle()
         if self._spare < self._block // 2:
             self._ask_for_more()
         return True
@@ -54,7 +56,7 @@ class Places:
     def give(self) -> None:
         """Give one back. Every place taken is given back exactly once."""
         self._spare += 1
-        self._return_above(2 * self._block if self._block > 1 else self._waiting)
+        self._return_idle()
 
     def close(self) -> None:
         """Have nothing to spare. What an answer under way still brings ends with the process."""
@@ -81,7 +83,12 @@ class Places:
         taken = await asyncio.gather(*(self._limits.take_connection(KEY, most) for _ in range(count)))
         gained = sum(taken)
         self._spare += gained
+        self._return_idle()  # whoever asked may be gone
         return gained
+
+    def _return_idle(self) -> None:
+        """Return what is neither waited for nor leased ahead."""
+        self._return_above(max(self._waiting, 2 * self._block if self._block > 1 else 0))
 
     def _return_above(self, count: int) -> None:
         while self._spare > count:
