@@ -7,7 +7,8 @@ knows of the rows (counting.py), the calls of the face (steer.py, shard.py), whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -231,3 +232,16 @@ class Ground:
         self._background.discard(future)
         if not future.cancelled() and (error := future.exception()) is not None:
             self._outlet.emit(facts.Trouble(at=self._clock.now(), what="spool", why=str(error)))
+
+
+async def whole(work: Awaitable[Any]) -> Any:
+    """Await work that is never broken off half way: cancelled, we wait for its end first."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # whoever asked is gone: nobody is left to hear of it
+        raise

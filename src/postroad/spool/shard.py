@@ -33,7 +33,7 @@ from postroad.spool.face import (
     SpoolFile,
     SpoolRefused,
 )
-from postroad.spool.ground import REPORTS_READ, ShardSettings
+from postroad.spool.ground import REPORTS_READ, ShardSettings, whole
 from postroad.spool.owner import LockOwner, Owner
 from postroad.spool.recovery import BODIES, collect_orphans, reopen
 from postroad.spool.rows import (
@@ -215,7 +215,7 @@ class Shard(Moving):
                 checked.append((head, [read_delivery(row, head.envelope) for row in own]))
             except RowDamaged as damage:
                 if message not in self.agenda.arriving:
-                    await self._set_aside(MessageId(message), str(damage))
+                    await whole(self._set_aside(MessageId(message), str(damage)))
         return checked
 
     async def _set_aside(self, message: MessageId, why: str) -> None:
@@ -254,7 +254,7 @@ class Shard(Moving):
             return MemoryReader(octets)
         except (RowDamaged, ContentDamaged) as damage:
             self._release_stale(message)
-            await self._set_aside(message, str(damage))
+            await whole(self._set_aside(message, str(damage)))
             raise ContentDamaged(str(damage)) from damage
 
     def _release_stale(self, message: MessageId) -> None:

@@ -29,6 +29,7 @@ from postroad.spool.face import (
     Why,
     wants_report,
 )
+from postroad.spool.ground import whole
 from postroad.spool.rows import Head, HeadRow, WaitingRow, queued
 from postroad.spool.selection import UNWARNED, WAITING, Filter, Search
 from postroad.spool.store_read import Place, ReadStore, Scanned
@@ -266,7 +267,7 @@ class Steer(Counting):
     ) -> Changed:
         """Change all that is meant, slice by slice; ``told`` hears of each.
 
-        Raises SpoolRefused where it cannot go on; the slices before are changed.
+        Raises SpoolRefused where it cannot go on; the slices before are changed. Cancelled, it ends behind a slice.
         """
         search = Search(selection, states)
         if dry_run and search.is_exact and search.filter.ids is None:
@@ -289,10 +290,8 @@ class Steer(Counting):
                 in_flight += len(meant) - len(free)
                 if free and not dry_run:
                     asked = self._time()
-                    free = await self._apply_slice(free, apply, new, due_at, watch)
+                    free = await whole(self._apply_slice(free, apply, new, due_at, watch, told))
                     size = _next_size(size, self._time() - asked)
-                    if told is not None:
-                        told(_by_message(free))
             finally:
                 self.agenda.unwatch(watch)
             recipients += len(free)
@@ -329,6 +328,7 @@ class Steer(Counting):
         new: DeliveryState | None,
         due_at: float,
         watch: Watch,
+        told: Told | None,
     ) -> Pairs:
         """Change a slice in the transaction of a batch; returns what was still free to be changed then."""
         agenda = self.agenda
@@ -344,10 +344,17 @@ class Steer(Counting):
                 store.end_messages(batch, {head.id: None for head, _ in changed})
 
         try:
-            await self.writer.work(work)
+            await self.writer.work(work, lambda: self._learn_slice(changed, new, due_at))
         finally:
             for _, delivery in changed:
                 agenda.changing.discard((delivery.message, delivery.number))
+        if told is not None:
+            told(_by_message(changed))
+        return changed
+
+    def _learn_slice(self, changed: Pairs, new: DeliveryState | None, due_at: float) -> None:
+        """Count a slice that is durable."""
+        agenda = self.agenda
         for head, delivery in changed:
             state = new
             if new is DeliveryState.REPORT_FAILED and not self._wants_report(head, delivery):
@@ -364,4 +371,3 @@ class Steer(Counting):
                 agenda.report_due(head.id)
         if new is DeliveryState.DUE:
             agenda.end_pauses({delivery.domain for _, delivery in changed})
-        return changed

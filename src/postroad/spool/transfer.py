@@ -13,8 +13,7 @@ left for later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +24,7 @@ from postroad.core.units import MIB
 from postroad.spool.batch import Batch
 from postroad.spool.content import open_checked, take_files, take_spare_files
 from postroad.spool.face import ContentDamaged, Delivery, SpoolRefused, Why
+from postroad.spool.ground import whole
 from postroad.spool.recovery import BODIES
 from postroad.spool.rows import Head, HeadRow, WaitingRow, body_name, hash_of
 from postroad.spool.steer import Found, Steer
@@ -330,7 +330,7 @@ class Transfer:
             if not await self._target.has_room():
                 raise SpoolRefused(self._target.refusing() or Why.FULL, "the shard it goes to takes nothing now")
             began = loop.time()
-            parcel: Parcel = await _whole(self._parcel(after))
+            parcel: Parcel = await whole(self._parcel(after))
             is_some_left = is_some_left or parcel.is_some_left
             after = parcel.after
             if parcel.is_last:
@@ -339,7 +339,7 @@ class Transfer:
                 after, is_some_left = _BEGIN, False
                 await asyncio.sleep(CLAIMED_WAIT)
             await asyncio.sleep(min(PAUSE_MAX, loop.time() - began))
-        await _whole(self._rest())
+        await whole(self._rest())
 
     async def _parcel(self, after: int) -> Parcel:
         source, target = self._source, self._target
@@ -368,16 +368,3 @@ class Transfer:
         await target.copy_rest(source)
         await target.forget_arrived(source.number)
         self._forget = []
-
-
-async def _whole(work: Awaitable[Any]) -> Any:
-    """Await work that is never broken off half way: cancelled, we wait for its end first."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with suppress(Exception):
-            await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # it is told at the next start
-        raise
