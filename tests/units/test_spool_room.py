@@ -6,6 +6,8 @@ Does not own: what follows a failing disk (test_spool_trouble.py), the running r
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -34,51 +36,87 @@ class DiskOfItsOwn(OsDisk):
         return self.room - (Path(path) / "spool.db").stat().st_size
 
 
-def test_room_inside_the_database_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue that has filled the disk takes mail again when it is delivered, though its file stays as large."""
+@asynccontextmanager
+async def opened(place: Path, disk: OsDisk, *, min_free: int, outlet: FakeOutlet) -> AsyncIterator[Shard]:
+    threads = WorkerThreads()
+    shard = await Shard.take(
+        str(place / "shard-0"),
+        number=0,
+        clock=FakeClock(NOW),
+        outlet=outlet,
+        disk=disk,
+        threads=threads,
+        settings=ShardSettings(min_free=min_free),
+    )
+    try:
+        yield shard
+    finally:
+        await shard.close()
+        threads.close()
+
+
+def large(shard: Shard) -> NewMessage:
+    envelope = Envelope(None, (Recipient(parse_mailbox("b@y.example")),))
+    return NewMessage(shard.new_id(), envelope, bytes(40_000), NOW)
+
+
+async def deliver_all(shard: Shard) -> None:
+    while claimed := await shard.claim("y.example", NOW, 10):
+        for queued in claimed:
+            shard.record(queued.id, [Ruling(0, DONE, None)])
+        await shard.flush_records()
+
+
+async def looked(shard: Shard) -> Why | None:
+    """Return what a shard says that has just looked at its disk."""
+    shard.refusing()
+    await asyncio.gather(*shard._background)
+    return shard.refusing()
+
+
+def database(place: Path) -> int:
+    return (place / "shard-0" / "spool.db").stat().st_size
+
+
+@pytest.fixture(autouse=True)
+def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postroad.spool.ground.FREE_LOOK_EVERY", 0.0)
 
-    def large(shard: Shard) -> NewMessage:
-        envelope = Envelope(None, (Recipient(parse_mailbox("b@y.example")),))
-        return NewMessage(shard.new_id(), envelope, bytes(40_000), NOW)
 
-    async def looked(shard: Shard) -> Why | None:
-        shard.refusing()
-        await asyncio.gather(*shard._background)
-        return shard.refusing()
+def test_room_inside_the_database_is_room(tmp_path: Path) -> None:
+    """A queue that has filled the disk takes mail again when it is delivered, though its file stays as large."""
 
     async def work() -> None:
-        outlet = FakeOutlet()
-        disk = DiskOfItsOwn()
-        threads = WorkerThreads()
-        shard = await Shard.take(
-            str(tmp_path / "shard-0"),
-            number=0,
-            clock=FakeClock(NOW),
-            outlet=outlet,
-            disk=disk,
-            threads=threads,
-            settings=ShardSettings(min_free=disk.room // 2),
-        )
-        try:
+        outlet, disk = FakeOutlet(), DiskOfItsOwn()
+        async with opened(tmp_path, disk, min_free=disk.room // 2, outlet=outlet) as shard:
             while await looked(shard) is None:
                 await shard.put(large(shard))
                 shard.writer.store.checkpoint()
-            assert await looked(shard) is Why.FULL
-            size = (tmp_path / "shard-0" / "spool.db").stat().st_size
-            while claimed := await shard.claim("y.example", NOW, 10):
-                for queued in claimed:
-                    shard.record(queued.id, [Ruling(0, DONE, None)])
-                await shard.flush_records()
+            size = database(tmp_path)
+            await deliver_all(shard)
             assert await looked(shard) is None
             await shard.put(large(shard))
             shard.writer.store.checkpoint()
-            assert (tmp_path / "shard-0" / "spool.db").stat().st_size == size, "it did not grow"
+            assert database(tmp_path) == size, "it did not grow"
             disk.room = size + disk.room // 2 // 5
             assert await looked(shard) is Why.FULL, "the disk itself must have some"
-        finally:
-            await shard.close()
-            threads.close()
         assert [fact.over for fact in outlet.of(facts.Trouble) if fact.what == "disk"] == [False, True, False]
+
+    asyncio.run(work())
+
+
+def test_room_that_only_the_wal_knows_is_none(tmp_path: Path) -> None:
+    """The database's file has yet to grow by it."""
+
+    async def work() -> None:
+        disk = DiskOfItsOwn()
+        async with opened(tmp_path, disk, min_free=disk.room // 2, outlet=FakeOutlet()) as shard:
+            for _ in range(40):
+                await shard.put(large(shard))
+            await deliver_all(shard)
+            free = await shard.reads(lambda store: store.transfer.free_octets())
+            assert free > disk.room // 4
+            disk.room = database(tmp_path) + disk.room // 2 - free // 2
+            assert await looked(shard) is Why.FULL
 
     asyncio.run(work())

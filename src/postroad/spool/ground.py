@@ -208,6 +208,7 @@ class Ground:
             free = await self._threads.run_blocking(self._disk.free, self._directory)
             if least > free >= least // FREE_SHARE:
                 inside = await self._read(lambda store: store.transfer.free_octets()) or 0
+                inside = max(0, inside - self.writer.store.wal_octets)  # not in its file yet
         except OSError:
             return  # what was known holds until the next look
         finally:

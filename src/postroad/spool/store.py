@@ -111,6 +111,11 @@ class Store:
         # A long read keeps the WAL from being started anew: then it grows by as much again before the next try.
         self._checkpoint_at = self._checkpoint_pages if copied >= total else total + self._checkpoint_pages
 
+    @property
+    def wal_octets(self) -> int:
+        """What the WAL holds: so much of the database, at most, is not in its file yet, and may extend it."""
+        return self._wal_pages * PAGE_SIZE
+
     def close(self, *, checkpoint: bool) -> None:
         """Close the connections. Without ``checkpoint`` the WAL stays as it is: for a disk in trouble.
 
