@@ -183,6 +183,19 @@ def test_a_repeat_after_a_crash_does_not_double(tmp_path: Path, moved_to: str) -
     assert len([*(home / "new").iterdir(), *(home / "cur").iterdir()]) == 1
 
 
+@pytest.mark.parametrize("flags", ["", ":2,S"])
+def test_what_a_reader_has_moved_is_durable_where_it_is_now(tmp_path: Path, flags: str) -> None:
+    """We were killed before the sync of new, and readers sync nothing: after a power cut it would be nowhere."""
+    deliver(job_for(BOB), into(tmp_path))
+    home = tmp_path / "example.net" / "bob"
+    [file] = (home / "new").iterdir()
+    file.rename(home / "cur" / f"{file.name}{flags}")
+    disk = WatchedDisk()
+    rulings, _ = deliver(job_for(BOB, content=None), into(tmp_path), disk, OnlyContent(CONTENT))
+    assert isinstance(rulings[0].outcome, Delivered)
+    assert disk.told == ["sync cur"]
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_it_is_durable_before_anybody_is_told(tmp_path: Path, in_memory: bool) -> None:
     deliver(job_for(ALICE), into(tmp_path))  # directories are there

@@ -104,6 +104,7 @@ class MaildirFile:
             disk.sync_directory(f"{directory}/new")
             return False
         if look_in_cur and self._is_in_cur():
+            disk.sync_directory(f"{directory}/cur")  # whoever moved it there did not, and nor had we, perhaps, in new
             return False
         with contextlib.suppress(FileNotFoundError):
             disk.unlink(self._tmp)  # of a try that broke off
