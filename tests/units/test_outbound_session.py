@@ -10,7 +10,7 @@ import pytest
 from postroad.core.address import Mailbox, parse_mailbox
 from postroad.core.envelope import Envelope, Recipient
 from postroad.core.outcome import AttemptError, Scope, Stage
-from postroad.net.stream import SocketStream
+from postroad.net.stream import SocketStream, StreamBroken
 from postroad.outbound.content import ContentSource
 from postroad.outbound.session import DeliveryResult, NextHopSession, Timeouts, open_session
 from postroad.testing.memory_stream import stream_pair
@@ -194,6 +194,27 @@ def test_a_next_hop_that_speaks_while_idle_is_not_used_again() -> None:
         result = await delivered(session)
         assert result.error is not None
         assert shape(result) == []
+
+    play(hop, work)
+
+
+def test_a_quit_that_is_broken_off_drops_the_connection() -> None:
+    has_quit = asyncio.Event()
+
+    async def hop(other: NextHop) -> None:
+        await other.greet()
+        await other.until(b"QUIT\r\n")
+        has_quit.set()
+        with pytest.raises((EOFError, StreamBroken)):
+            await other.until(b"\n")
+
+    async def work(session: NextHopSession) -> None:
+        quitting = asyncio.ensure_future(session.quit())
+        await has_quit.wait()
+        quitting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await quitting
+        assert not session.is_usable
 
     play(hop, work)
 

@@ -180,10 +180,18 @@ class NextHopSession:
         return DeliveryResult(tuple(results.values()), error, self._engine.offers.dsn, seconds, self._dialogue.take())
 
     async def quit(self) -> None:
-        """Say QUIT where that is possible, hear the answer for a moment, close. Never raises for the peer's faults."""
+        """Say QUIT where that is possible, hear the answer for a moment, close. Never raises for the peer's faults.
+
+        Cancelled, it drops the connection.
+        """
         if self.is_usable:
-            with contextlib.suppress(AttemptError):
+            try:
                 await self._ask(Command.QUIT, "QUIT")
+            except AttemptError:
+                pass
+            except asyncio.CancelledError:
+                self.abort()
+                raise
         self._is_broken = True
         self._stream.close()
 
