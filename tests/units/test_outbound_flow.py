@@ -277,6 +277,23 @@ def test_what_cannot_be_returned_goes_to_the_postmaster_but_never_round(tmp_path
     run(tmp_path, work)
 
 
+def test_what_nobody_can_be_told_of_any_more_is_dropped_with_a_fact(tmp_path: Path) -> None:
+    """The report was due to failed_bounces_to, which a reload has taken away before it was made."""
+
+    async def work(world: World) -> None:
+        world.settler.failed_bounces_to = ALICE
+        await world.put("bob@example.net", "carol@example.net", sender=None)
+        bounced = await world.outlet.until(facts.Bounced)
+        world.settler.failed_bounces_to = None
+        dropped = await world.outlet.until(facts.Dropped)
+        assert (dropped.message, dropped.number, dropped.recipient) == (bounced.message, 1, "carol@example.net")
+        assert (dropped.rule, dropped.reply) == ("null-sender", bounced.reply)
+        await world.shard.flush_records()
+        assert (world.shard.stats().messages, world.outlet.of(facts.Reported)) == (0, [])
+
+    run(tmp_path, work)
+
+
 def test_a_round_prunes_what_was_dropped_long_ago(tmp_path: Path) -> None:
     async def work(world: World) -> None:
         world.hop.refuses_connections = True

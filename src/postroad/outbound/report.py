@@ -15,12 +15,11 @@ import msgspec
 
 from postroad.core import facts, reply
 from postroad.core.ids import MessageId
-from postroad.core.outcome import Deferred, Delivered, DeliveryState, Dropped, Failed
+from postroad.core.outcome import Deferred, Delivered, DeliveryState, Failed
 from postroad.mail.dsn import RETURNED_MAX, Report, build_report
 from postroad.mail.dsn_text import Told
 from postroad.outbound.house import OutboundHouse
 from postroad.outbound.settle import Settler
-from postroad.outbound.trouble import NULL_SENDER
 from postroad.spool.face import ContentDamaged, Delivery, NewMessage, QueuedMessage, Ruling, SpoolRefused
 
 GATHER: Final = 0.1
@@ -148,8 +147,7 @@ class Reporter:
         house, now = self._house, self._house.clock.now()
         sender = message.envelope.sender or self._settler.failed_bounces_to
         if sender is None:  # the setting has been taken away since
-            dropped = [Ruling(ruling.number, Dropped(NULL_SENDER), None) for ruling in rulings]
-            house.spool.record(message.id, dropped)
+            house.spool.record(message.id, self._settler.unreturnable(message, rulings))
             return
         identifier = house.spool.new_id()
         built = build_report(

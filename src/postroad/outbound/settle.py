@@ -6,7 +6,7 @@ untold. Does not own: what the words mean (trouble.py), recording (scheduler.py,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from postroad.core import facts
 from postroad.core.address import Mailbox
@@ -62,6 +62,17 @@ class Settler:
             self._emit(job.message, delivery, key, ruling, None, now, job.route)
             rulings.append(ruling)
         return rulings
+
+    def unreturnable(self, message: QueuedMessage, rulings: Sequence[Ruling]) -> list[Ruling]:
+        """Drop what was to be reported, since there is nobody any more to whom."""
+        deliveries, now = {delivery.number: delivery for delivery in message.deliveries}, self._house.clock.now()
+        dropped = []
+        for said in rulings:
+            ruling = Ruling(said.number, Dropped(trouble.NULL_SENDER), None)
+            reply = said.outcome.reply if isinstance(said.outcome, Failed) else None
+            self._emit(message, deliveries[said.number], "", ruling, reply, now)
+            dropped.append(ruling)
+        return dropped
 
     def expire(self, message: QueuedMessage, delivery: Delivery) -> Ruling:
         """Return the ruling for a delivery whose time is up while it waits."""
