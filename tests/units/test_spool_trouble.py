@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from tests.units.test_spool_shard import DONE, NOW, message, opened, run
 
 from postroad.core.outcome import Deferred, DeliveryState, Failed
 from postroad.core.reply import LOCAL_TROUBLE, Reply
+from postroad.spool import ground
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.face import NewMessage, Ruling, SpoolRefused, Why
+from postroad.spool.owner import LockOwner, ShardOwned
+from postroad.spool.recovery import Found, reopen
 from postroad.spool.shard import Shard
 from postroad.testing.fake_outlet import FakeOutlet
 
@@ -180,6 +184,55 @@ def test_an_id_that_is_there_already_is_refused_and_left_alone(tmp_path: Path) -
             assert shard.stats().messages == 1
             (claimed,) = await shard.claim("y.example", NOW, 10)
             assert claimed.id == new.id
+
+    run(work())
+
+
+def test_a_rollback_that_fails_leaves_nobody_waiting(tmp_path: Path) -> None:
+    def broken() -> None:
+        raise StoreTrouble(Why.TROUBLE, "disk I/O error")
+
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            new = message(shard)
+            await shard.put(new)
+            shard.writer.store.write.rollback = broken  # type: ignore[method-assign]
+            again = shard.put(NewMessage(new.id, new.envelope, b"another\r\n", NOW))
+            with pytest.raises(SpoolRefused):
+                await asyncio.wait_for(again, 10)
+            await asyncio.wait_for(accepting(shard), 10)
+            await shard.put(message(shard))
+            assert shard.stats().messages == 2
+
+    run(work())
+
+
+def test_a_shard_closed_while_it_is_opened_again_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, found = threading.Event(), threading.Event(), list[Found]()
+
+    def slow(*arguments: Any) -> Found:
+        begun.set()
+        assert go.wait(30)
+        found.append(reopen(*arguments))
+        return found[0]
+
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            monkeypatch.setattr(ground, "reopen", slow)
+            fail_next_commit(shard, after=False)
+            with pytest.raises(SpoolRefused):
+                await shard.put(message(shard))
+            await asyncio.to_thread(begun.wait, 30)
+            closing = asyncio.ensure_future(shard.close())
+            await asyncio.sleep(0)
+            with pytest.raises(ShardOwned):
+                LockOwner(str(tmp_path / "shard-0"))
+            go.set()
+            await asyncio.wait_for(closing, 30)
+            assert found[0].store._connections == []
+            LockOwner(str(tmp_path / "shard-0")).release()
 
     run(work())
 

@@ -137,18 +137,7 @@ class Ground:
                 await asyncio.sleep(self._reopen_wait)
                 self._reopen_wait = min(self._reopen_wait * 2.0, REOPEN_LONGEST)
                 try:
-                    found = await self._threads.run_blocking(
-                        reopen,
-                        self._directory,
-                        self._settings.store,
-                        self._disk,
-                        sorted(self.writer.refused),
-                        self._clock.now(),
-                        REPORTS_READ,
-                        is_damaged and not moved,
-                        moved,
-                        lane=self._lane,
-                    )
+                    found = await self._open_again(is_damaged and not moved, moved)
                     break
                 except SetAside as error:
                     moved = error.moved
@@ -160,13 +149,37 @@ class Ground:
             if found.damaged_at:
                 for claim in list(self.agenda.claims.values()):
                     claim.stale = True
-            if doubtful := set(self.writer.doubtful):
-                arguments = (self._directory, self._disk, found.store, doubtful)
-                await self._threads.run_blocking(drop_contents, *arguments, lane=self._lane)
             self._learn(found)
             self._reopening = None
             self.writer.resume(found.store)
         self._tell_trouble("", over=True)
+
+    async def _open_again(self, is_damaged: bool, moved: str) -> Found:
+        """Open a fresh store. Cancelled, we wait, and close what was opened all the same: the lock goes next."""
+        opening = self._threads.run_blocking(
+            reopen,
+            self._directory,
+            self._settings.store,
+            self._disk,
+            sorted(self.writer.refused),
+            self._clock.now(),
+            REPORTS_READ,
+            is_damaged,
+            moved,
+            lane=self._lane,
+        )
+        try:
+            found = await asyncio.shield(opening)
+            if doubtful := set(self.writer.doubtful):
+                arguments = (self._directory, self._disk, found.store, doubtful)
+                await self._threads.run_blocking(drop_contents, *arguments, lane=self._lane)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                store = opening.result().store
+                await self._threads.run_blocking(lambda: store.close(checkpoint=False), lane=self._lane)
+            raise
+        return found
 
     async def _end_reads(self) -> None:
         """Return when no read is under way: a connection must not be closed under one."""

@@ -159,8 +159,14 @@ class Writer:
             store.write.apply(batch, self._clock.now())
         except DuplicateId as error:
             # Nothing was committed, and what is there under that id is somebody's message: it must not be touched.
-            store.write.rollback()
-            self._refuse(batch, StoreTrouble(Why.TROUBLE, str(error)))
+            trouble = StoreTrouble(Why.TROUBLE, str(error))
+            try:
+                store.write.rollback()
+            except StoreTrouble as worse:  # the transaction may still be open
+                self._refuse(batch, worse)
+                self.stop_for(worse)
+            else:
+                self._refuse(batch, trouble)
             return
         except Exception as error:  # noqa: BLE001 - boundary: whatever broke, nothing was committed; refused, reopened
             trouble = error if isinstance(error, StoreTrouble) else StoreTrouble(Why.TROUBLE, repr(error))
