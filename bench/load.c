@@ -4,7 +4,8 @@
         connections=50 each=1                         in parallel; messages over one connection (1: one for each)
         size=5120 recipients=1 domains=1              octets; r0@d0.bench.example, r1@d1...: domains taken in turn
         pipeline=0 tls=0 pause=0                      RFC 2920; STARTTLS on every connection; ms between two messages
-        idle=0 idle_tls=0                             connections that are opened before and say nothing but EHLO
+        idle=0 idle_tls=0                             connections that are opened before and say nothing but EHLO; with
+                                                      messages=0 they are held until stdin ends, a line says when they stand
         errors=100 timeout=60                         as many failures, or seconds, end the run before its time
         acked=FILE                                    one octet a number: 1 where 250 was heard
 
@@ -271,6 +272,15 @@ static void open_idle(struct session *s, long count, double deadline) {
     }
 }
 
+/* Only hold them: say so, and look after them until stdin ends. */
+static void hold(void) {
+    printf("{\"opened\":%ld}\n", held);
+    fflush(stdout);
+    char nothing[64];
+    fcntl(0, F_SETFL, O_NONBLOCK);
+    while (read(0, nothing, sizeof nothing) != 0) turn(20);
+}
+
 static void send_all(long connections, double deadline) {
     long begun = 0;
     double looked = 0;
@@ -322,6 +332,7 @@ int main(int argc, char **argv) {
     long opened = held;
     double opening_took = now() - before;
     started = ended = now();
+    if (!messages) hold();
     send_all(connections, deadline);
     const char *file = option(argc, argv, "acked", NULL);
     if (file) {

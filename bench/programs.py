@@ -71,6 +71,27 @@ def load(port: int, *, into: Path = BUILD, **options: Any) -> Figures:
     return dict(json.loads(done.stdout))
 
 
+@contextmanager
+def idle_connections(port: int, count: int, *, into: Path = BUILD, **options: Any) -> Iterator[Figures]:
+    """Hold so many connections open that say nothing but EHLO; ``held`` is added to the figures at the end."""
+    asked = {"port": port, "messages": 0, "connections": 0, "idle": count, **options}
+    process = subprocess.Popen(
+        [str(into / "load"), *as_options(asked)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    figures: Figures = {"asked": count}
+    try:
+        figures |= json.loads(process.stdout.readline() or '{"opened": 0}')
+        yield figures
+    finally:
+        process.stdin.close()
+        last = process.stdout.readline()
+        figures["held"] = json.loads(last)["idle"]["held"] if last else 0
+        process.stdout.close()
+        process.wait(20)
+
+
 class Sink:
     """A running sink; every question is a line there and a line back."""
 

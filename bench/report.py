@@ -56,6 +56,8 @@ def summary(played: list[Figures]) -> dict[str, Figures]:
         one["rate_to_postfix"] = ratio(mine, postfix, "relay_rate") if name == "postroad" else None
         one["cpu_to_postfix"] = ratio(mine, postfix, "cpu_ms") if name == "postroad" else None
         one["to_ceiling"] = ratio(mine, relays.get("straight"), "relay_rate") if name != "straight" else None
+        one["idle_asked"] = mine[0]["idle"].get("asked", 0)
+        one["idle_held"] = min(figures["idle"].get("held", 0) for figures in mine)
         found[name] = one
     return found
 
@@ -82,6 +84,9 @@ def table(scenario: str, says: str, rounds: int, medians: dict[str, Figures]) ->
                 f"  one message alone, {name}: 250 after {one['alone_250']:.1f} ms, at the next hop after"
                 f" {one['alone_way']:.1f} ms from its content on (p50)"
             )
+    for name, one in medians.items():
+        if one["idle_asked"]:
+            lines.append(f"  idle connections, {name}: {one['idle_held']} of {one['idle_asked']} are there at the end")
     tools = max(medians.values(), key=lambda one: one["load_cpu_ms"] + one["sink_cpu_ms"])
     lines.append(
         f"  CPU a message, at most: the generator {tools['load_cpu_ms']:.3f} ms, the sink {tools['sink_cpu_ms']:.3f}"

@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.judge import judge
 from bench.machine import Peak, empty
-from bench.programs import HERE, Figures, Sink, load, sink
+from bench.programs import HERE, Figures, Sink, idle_connections, load, sink
 from bench.relays import Contestant, Postfix, Postroad, Straight, certificate
 from bench.scenarios import Scenario
 from tests.world.harness import free_port
@@ -69,22 +69,33 @@ class Round:
                 )
             )
             relay = self._make(scenario, self._place, there)
-            stack.callback(relay.end)
-            relay.start()
-            figures = self._measure(relay, there)
-            stack.close()  # the sink is asked before it ends, the relay has stopped by then
-        return {"relay": relay.name, "cpu_by": relay.processes.how, **figures}
+            waiting: Figures = {}
+            with ExitStack() as running:
+                running.callback(relay.end)
+                relay.start()
+                self._warm_up(relay, there)
+                alone = self._time_alone(relay, there) if scenario.is_alone else {}
+                if scenario.idle:
+                    tls = int(scenario.idle_tls)
+                    held = idle_connections(relay.port, scenario.idle, idle_tls=tls, timeout=scenario.timeout)
+                    waiting = running.enter_context(held)
+                figures = alone | self._measure(relay, there)
+            # Now that the relay has stopped nothing more can come.
+            verdict = judge(bytes(self._acked), self._seen(there), recipients=scenario.recipients)
+            figures |= asdict(verdict)
+        return {"relay": relay.name, "cpu_by": relay.processes.how, "idle": waiting, **figures}
+
+    def _warm_up(self, relay: Contestant, there: Sink) -> None:
+        if count := self._scenario.warm_up:
+            self._send(relay, there, messages=count, connections=min(50, count))
+
+    def _time_alone(self, relay: Contestant, there: Sink) -> Figures:
+        there.ask("mark")
+        heard = self._send(relay, there, messages=ALONE, connections=1, pause=ALONE_PAUSE)
+        return {"alone_250": heard["start_to_250"]["p50"], "alone_way": there.report()["on_its_way"]["p50"]}
 
     def _measure(self, relay: Contestant, there: Sink) -> Figures:
         scenario = self._scenario
-        if scenario.warm_up:
-            self._send(relay, there, messages=scenario.warm_up, connections=min(50, scenario.warm_up))
-        alone: Figures = {}
-        if scenario.is_alone:
-            there.ask("mark")
-            heard = self._send(relay, there, messages=ALONE, connections=1, pause=ALONE_PAUSE)
-            way = there.report()["on_its_way"]
-            alone = {"alone_250": heard["start_to_250"]["p50"], "alone_way": way["p50"]}
         time.sleep(SETTLED)
         there.ask("mark")
         used, sink_used = relay.processes.cpu(), there.report()["cpu"]
@@ -94,12 +105,8 @@ class Round:
             time.sleep(SETTLED)
             used = relay.processes.cpu() - used
         came = there.report()
-        relay.end()
-        verdict = judge(bytes(self._acked), self._seen(there), recipients=scenario.recipients)
         began = came["first"] if scenario.is_down else heard["started"]
         return {
-            **alone,
-            **asdict(verdict),
             "accepted": heard["accepted"],
             "errors": heard["errors"],
             "last_error": heard["last_error"],
@@ -112,7 +119,6 @@ class Round:
             "load_cpu_ms": 1e3 * heard["cpu"] / max(1, heard["accepted"]),
             "sink_cpu_ms": 1e3 * (came["cpu"] - sink_used) / max(1, heard["accepted"]),
             "peak_pss": peak.pss,
-            "idle": heard["idle"],
             "connections_out": came["most_connections"],
         }
 
@@ -134,7 +140,7 @@ class Round:
             "recipients": scenario.recipients,
             "domains": scenario.domains,
             "errors": ERRORS_MAX,
-            **{name: value for name, value in scenario.options.items() if is_measured or "idle" not in name},
+            **scenario.options,
             **options,
         }
         with tempfile.NamedTemporaryFile() as acked:
@@ -193,7 +199,7 @@ def postfix(flow: str) -> Make:
             flow=flow,
             pair=certificate(place.parent) if scenario.tls else None,
             size=scenario.options.get("size", 0),
-            idle=scenario.options.get("idle", 0),
+            idle=scenario.idle,
         )
 
     return make
@@ -208,7 +214,7 @@ def fill(data_dir: Path, scenario: Scenario) -> None:
 
 def contestants(scenario: Scenario, *, only: str = "") -> list[Make]:
     """All of them in the order of a round, or those whose name contains ``only``."""
-    ceiling = [] if scenario.is_down or scenario.slow_delay else [("straight", straight)]
+    ceiling = [] if scenario.is_down or scenario.slow_delay or scenario.idle_tls else [("straight", straight)]
     makes = [*ceiling, *((f"postfix {flow}", postfix(flow)) for flow in scenario.flows), ("postroad", postroad)]
     return [make for name, make in makes if only in name]
 

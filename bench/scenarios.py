@@ -22,6 +22,9 @@ class Scenario:
     domains: int = 1
     recipients: int = 1
     warm_up: int = 300
+    idle: int = 0
+    """Connections that say nothing but EHLO meanwhile. They are opened before the load, and not in its figures."""
+    idle_tls: bool = False
     is_alone: bool = False
     """Before the load, single messages through the idle relay are timed."""
     is_down: bool = False
@@ -88,7 +91,7 @@ SCENARIOS = {
             "idle-1000",
             "as connection-per-message, while 1,000 connections are open that say nothing",
             messages=3000,
-            options={"idle": 1000},
+            idle=1000,
             flows=("1s",),
         ),
         Scenario(
@@ -103,7 +106,7 @@ SCENARIOS = {
             "idle-10000",
             "as idle-1000 with 9,900: with the 50 at work it stays under the default limit of 10,000",
             messages=3000,
-            options={"idle": 9900},
+            idle=9900,
             flows=(),
             by_default=False,
         ),
@@ -111,7 +114,8 @@ SCENARIOS = {
             "idle-10000-tls",
             "as idle-10000, the idle connections by TLS",
             messages=3000,
-            options={"idle": 9900, "idle_tls": 1},
+            idle=9900,
+            idle_tls=True,
             tls=True,
             flows=(),
             by_default=False,

@@ -15,7 +15,7 @@ from smtplib import SMTP
 import pytest
 from bench import report
 from bench.judge import Verdict, judge
-from bench.programs import CannotError, Sink, build, has_openssl, load, sink
+from bench.programs import CannotError, Sink, build, has_openssl, idle_connections, load, sink
 from bench.relays import POSTROAD_MAY, Postroad, certificate
 from bench.rounds import rounds
 from bench.scenarios import SCENARIOS
@@ -126,6 +126,15 @@ def test_tls_and_idle_connections(tmp_path: Path) -> None:
         assert there.report()["most_connections"] >= 11
 
 
+def test_idle_connections_are_held_until_they_are_let_go() -> None:
+    with sink(tokens=100) as there:
+        with idle_connections(there.ports[0], 12) as held:
+            assert held["opened"] == 12
+            assert there.report()["most_connections"] == 12
+            assert load(there.ports[0], messages=3, connections=1)["accepted"] == 3
+        assert held["held"] == 12
+
+
 def test_an_option_that_does_not_exist_is_refused() -> None:
     with pytest.raises(CannotError, match="mesages=3 is not an option"):
         load(1, mesages=3)
@@ -167,6 +176,7 @@ def test_ratios_are_those_within_a_round() -> None:
         spread = {"p50": 1.0, "p99": 2.0, "max": 3.0}
         return {
             "relay": relay,
+            "idle": {},
             "relay_rate": rate,
             "accept_rate": rate,
             "cpu_ms": 1.0,
