@@ -209,6 +209,7 @@ class Judge:
                 is_soon
                 and not self.plan.jumps
                 and not any(take.at <= one.at <= following.at for one in self.book.crashes)
+                and not self._is_of_the_dead(take)
             ):
                 self.breaks(
                     f"doubled: {address} at {following.at:.3f} by another host, right after one that had it all"
@@ -250,6 +251,10 @@ class Judge:
             if take.worker in crash.workers and take.reply_at <= crash.at <= before:
                 return crash
         return None
+
+    def _is_of_the_dead(self, take: Take) -> bool:
+        """True if its worker had died before the host had it all: the octets were under way already."""
+        return any(take.worker in crash.workers and crash.at < take.at for crash in self.book.crashes)
 
     # --- what arrived ---
 

@@ -91,12 +91,15 @@ def again(seed: int, letters: int) -> str:
     return f"python -m postroad.testing.sim replay {seed}" + (f" --letters {letters}" if letters != LETTERS else "")
 
 
-def play_one(seed: int, letters: int) -> Summary:
-    """Play and judge one seed. What the simulation itself raises is a broken law like any other: the run goes on."""
+def play_one(seed: int, letters: int, *, collects: bool = True) -> Summary:
+    """Play and judge one seed. What the simulation itself raises is a broken law like any other: the run goes on.
+
+    ``collects``: what the story leaves behind is collected; else the process is to end soon.
+    """
     one = Summary()
     started = time.process_time()
     try:
-        played = play(tell(seed, letters=letters))
+        played = play(tell(seed, letters=letters), collects=collects)
         verdict = judge(played)
     except Exception:  # noqa: BLE001 - boundary: a seed that cannot be played is reported, and the others are played
         one.add_failure(seed, traceback.format_exc(limit=-6))
@@ -106,68 +109,72 @@ def play_one(seed: int, letters: int) -> Summary:
 
 
 class _Plays:
-    """The summaries of seeds as they end; None now and then, so that the time can be looked at."""
+    """The summaries of seeds as they end; None now and then, so that the time can be looked at.
+
+    Each seed is played in a process of its own, made by fork: whatever a story leaves behind ends with it (what a dead
+    process of the story had of SQLite cannot be collected), and no seed can know what was played before it.
+    """
 
     def __init__(self, seeds: Sequence[int], options: Options) -> None:
-        self._seeds = seeds
+        self._left = iter(seeds)
         self._options = options
         self._children: dict[Connection, BaseProcess] = {}
 
     def __enter__(self) -> Iterator[Summary | None]:
         gc.collect()
         gc.freeze()
-        jobs = min(self._options.jobs, len(self._seeds))
-        if jobs <= 1:
-            return (play_one(seed, self._options.letters) for seed in self._seeds)
-        for number in range(jobs):
-            self._start(self._seeds[number::jobs])
+        for _ in range(max(1, self._options.jobs)):
+            self._start_next()
         return self._gather()
 
-    def _start(self, seeds: Sequence[int]) -> None:
+    def _start_next(self) -> None:
+        if (seed := next(self._left, None)) is None:
+            return
         here, there = multiprocessing.Pipe(duplex=False)
         child = multiprocessing.get_context("fork").Process(
-            target=_play_all, args=(seeds, self._options.letters, there, os.getpid()), daemon=True
+            target=_play_alone, args=(seed, self._options.letters, there), daemon=True
         )
         child.start()
         there.close()  # else its end would not be seen
         self._children[here] = child
 
     def _gather(self) -> Iterator[Summary | None]:
-        open_now = set(self._children)
-        while open_now:
-            ready = wait(list(open_now), _POLL)
+        while self._children:
+            ready = wait(list(self._children), _POLL)
             if not ready:
                 yield None
             for one in ready:
                 assert isinstance(one, Connection)
-                try:
-                    octets = one.recv_bytes()
-                except EOFError:
-                    open_now.discard(one)
-                    self._end(self._children[one])
-                    continue
+                octets = self._hear(one)
+                self._start_next()
                 yield msgspec.msgpack.decode(octets, type=Summary)
 
-    def _end(self, child: BaseProcess) -> None:
+    def _hear(self, one: Connection) -> bytes:
+        """Return what came of a seed, and bury the process that played it."""
+        try:
+            octets = one.recv_bytes()
+        except EOFError:
+            octets = b""
+        one.close()
+        child = self._children.pop(one)
         child.join()
-        if child.exitcode != 0:
-            raise RuntimeError(f"a process that plays seeds ended with {child.exitcode}")
+        if not octets:
+            raise RuntimeError(f"a process that plays a seed ended with {child.exitcode}")
+        return octets
 
     def __exit__(self, *error: object) -> None:
         for child in self._children.values():
             if child.is_alive():
-                child.terminate()
+                child.kill()
             child.join()
 
 
-def _play_all(seeds: Sequence[int], letters: int, there: Connection, parent: int) -> None:
-    """Do a child's work. It ends with its parent, after the seed in hand at the latest."""
+def _play_alone(seed: int, letters: int, there: Connection) -> None:
+    """Do a child's work, and end without looking back: with its parent, after the seed in hand at the latest."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for seed in seeds:
-        if os.getppid() != parent:
-            return
-        there.send_bytes(msgspec.msgpack.encode(play_one(seed, letters)))
+    there.send_bytes(msgspec.msgpack.encode(play_one(seed, letters, collects=False)))
+    os._exit(0)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ SLACK: Final = 1_500.0
 
 COLLECTIONS: Final = 3
 """Of cycles after a story: what a coroutine does as it is thrown away may keep others alive until the next."""
+_KEPT: Final[list[World]] = []
+"""What is not taken apart since the process ends soon."""
 PLACES: Final = "in:connections"
 """Places for clients, of which a worker keeps some in hand (inbound)."""
 
@@ -295,8 +297,8 @@ class _Chance(apsw.VFS):
         return SeededDice(self._seed).token(numbytes)
 
 
-def play(plan: Plan) -> Played:
-    """Play a story. What the dead leave behind is collected at the end, unheard."""
+def play(plan: Plan, *, collects: bool = True) -> Played:
+    """Play a story. What the dead leave behind is collected at the end, unheard, unless the process ends soon."""
     chance = _Chance(plan.seed)
     apsw.randomness(0)
     apsw.randomness(1)
@@ -310,6 +312,9 @@ def play(plan: Plan) -> Played:
     try:
         world = World(plan)
         played = world.play()
+        if not collects:
+            _KEPT.append(world)
+            return played
         world.machine.close()
         world.kernel.heap.clear()
         played.book.on_dot = played.book.on_reply = lambda n: None
@@ -319,6 +324,6 @@ def play(plan: Plan) -> Played:
             gc.collect()
     finally:
         sys.unraisablehook, sys.excepthook = hooks
-        if was_collecting:
+        if was_collecting and collects:
             gc.enable()
     return played
