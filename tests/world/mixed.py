@@ -115,6 +115,10 @@ class MixedGenerator(Generator):
         """Content sent, and answered 4xx."""
         self._dice = random.Random(seed)
 
+    def slow(self, pause: float) -> None:
+        """From the next message on a client waits so many seconds between two."""
+        self._pause = pause
+
     def _message(self, sock: socket.socket, readline: object) -> None:
         with self._lock:
             self._next += 1

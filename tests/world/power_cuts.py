@@ -27,8 +27,10 @@ LOAD: Final = (0.5, 2.5)
 """Seconds of load before a cut."""
 PAUSE: Final = 0.02
 """Seconds between two messages of one client: what comes in must not be more than what goes out, or the disk fills."""
+PAUSE_MEANWHILE: Final = 0.5
+"""The same while what was on the disk is waited for."""
 START_MAX: Final = 60.0
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 
 
 @dataclass
@@ -75,6 +77,7 @@ def cut_again_and_again(
         for number in range(1, cuts + 2):
             with PoweredDisk(image, mount) as disk, ended(relay):
                 relay.log_file = home / f"relay-{number}.log"
+                generator.slow(PAUSE_MEANWHILE)
                 relay.start(wait=False)
                 relay.wait_up(START_MAX)
                 done.lost = not_coming(sink, generator)
@@ -111,6 +114,7 @@ def ended(relay: Relay) -> ExitStack:
 
 def load(generator: MixedGenerator, sink: MixedSink, dice: random.Random) -> None:
     """Let mail come in for a while; half of the times the next hop is down meanwhile, so that much waits."""
+    generator.slow(PAUSE)
     if dice.random() < 0.5:
         sink.down()
     mark, end = len(generator.taken), time.monotonic() + dice.uniform(*LOAD)
