@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,9 @@ from postroad.spool.store import Store, StoreOptions, database_files, wal_of
 from postroad.spool.store_read import LOOKED_AT, Counts, Totals
 
 BODIES: str = "bodies"
+MARK: Final = "damaged-"
+"""How the name of the file begins which says that the database beside it is being set aside. The rest is the time, and
+``DIRECTORY.NAME`` is where it goes."""
 
 
 class SetAside(StoreTrouble):
@@ -53,7 +57,7 @@ def reopen(
     is_damaged: bool = False,
     moved: str = "",
 ) -> Found:
-    """Open the store, or, if it is damaged (or known to be), set it aside and make a new one.
+    """Open the store, or, if it is damaged (known to be, or begun to be set aside), set it aside and make a new one.
 
     ``moved``: where an earlier try has set it aside already.
 
@@ -61,7 +65,7 @@ def reopen(
         StoreTrouble: the disk does not work now.
         StoreTooNew: a newer Postroad wrote it.
     """
-    if not is_damaged:
+    if not is_damaged and _begun(directory, disk) is None:
         try:
             return _open(directory, options, disk, refused, now, reports, moved)
         except StoreDamaged:
@@ -110,20 +114,49 @@ def _settle_wal(directory: str, disk: Disk) -> None:
 
 
 def set_aside(directory: str, disk: Disk, now: float) -> str:
-    """Move a damaged database, whole, to ``DIRECTORY.damaged-TIME``; return where it is. Content files stay."""
-    target = base = f"{directory}.damaged-{int(now)}"
+    """Move a damaged database, whole, to ``DIRECTORY.damaged-TIME``; return where it is. Content files stay.
+
+    Broken off anywhere, by a crash or an error, it is gone on with before anything is opened again: a database without
+    its WAL may look well and lacks mail, and SQLite deletes a WAL that it finds beside a new database.
+    """
     with store_step():
-        count = 1
-        while disk.exists(target):  # never over an older one: it holds mail
-            count += 1
-            target = f"{base}-{count}"
+        if (name := _begun(directory, disk)) is None:
+            name = _free_name(directory, disk, now)
+            disk.create(f"{directory}/{name}").close()
+            disk.sync_directory(directory)
+        target = f"{directory}.{name}"
         disk.make_directories(target)
-        for path in database_files(directory):
-            if disk.exists(path):
-                disk.rename(path, f"{target}/{path.rsplit('/', 1)[1]}")
-        disk.sync_directory(target)
+        database, *beside = database_files(directory)
+        # The database last: when it is there, all of it is, and what is here is not its.
+        for paths in (beside, [database]):
+            if not disk.exists(_inside(target, database)):
+                for path in filter(disk.exists, paths):
+                    disk.rename(path, _inside(target, path))
+            disk.sync_directory(target)
+            disk.sync_directory(directory)
+        disk.unlink(f"{directory}/{name}")
         disk.sync_directory(directory)
     return target
+
+
+def _begun(directory: str, disk: Disk) -> str | None:
+    """Return the name of the mark in the directory which says that its database is being set aside, and where."""
+    with store_step():
+        return next((name for name in sorted(disk.list(directory)) if name.startswith(MARK)), None)
+
+
+def _free_name(directory: str, disk: Disk, now: float) -> str:
+    """Return a name under which none was set aside before: what is there holds mail."""
+    name = base = f"{MARK}{int(now)}"
+    count = 1
+    while disk.exists(f"{directory}.{name}"):
+        count += 1
+        name = f"{base}-{count}"
+    return name
+
+
+def _inside(target: str, path: str) -> str:
+    return f"{target}/{path.rsplit('/', 1)[1]}"
 
 
 def collect_orphans(directory: str, disk: Disk, store: Store) -> int:
@@ -165,7 +198,7 @@ def _named(name: str) -> int | None:
 def damaged_beside(directory: str, disk: Disk) -> list[str]:
     """Return the directories of databases of this shard that were set aside as damaged."""
     parent, name = directory.rsplit("/", 1)
-    return [f"{parent}/{other}" for other in sorted(disk.list(parent)) if other.startswith(f"{name}.damaged-")]
+    return [f"{parent}/{other}" for other in sorted(disk.list(parent)) if other.startswith(f"{name}.{MARK}")]
 
 
 __all__ = [
