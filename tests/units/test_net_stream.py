@@ -224,6 +224,26 @@ def test_lingering_ends_by_itself(loop, monkeypatch):
     run(loop, work())
 
 
+def test_lingering_ends_by_itself_also_where_somebody_was_reading(loop, monkeypatch):
+    """As at an idle time-out: the session reads, the sweep says 421, and the client neither sends nor closes."""
+    monkeypatch.setattr("postroad.net.stream.LINGER_TIMEOUT", 0.02)
+
+    async def work():
+        client, server = tcp_sockets()
+        stream = await adopt(server)
+        reading = asyncio.ensure_future(stream.read())
+        await asyncio.sleep(0)
+        stream.write_last(b"421 bye\r\n")
+        assert await reading == b""
+        try:
+            async with asyncio.timeout(10):
+                await stream.wait_closed()
+        finally:
+            client.close()
+
+    run(loop, work())
+
+
 def test_a_peer_that_never_reads_does_not_hold_a_closed_stream(loop, monkeypatch):
     monkeypatch.setattr("postroad.net.stream.LINGER_TIMEOUT", 0.02)
 

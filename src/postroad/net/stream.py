@@ -321,7 +321,8 @@ class SocketStream(asyncio.Protocol):
         try:
             await waiter
         finally:
-            self._deadline = math.inf
+            if not self._closing and not self._lost:  # else the deadline is that of the end, and stays
+                self._deadline = math.inf
             if self._reader is waiter:
                 self._reader = None
 

@@ -237,6 +237,8 @@ class Wire(asyncio.Transport):
                 network.kernel.after(1.0, self._carry_soon)
             return
         if self.is_deaf:
+            if self._closing and not self._outgoing:  # the system keeps what is left of it; the process is rid of it
+                self.lose(None)
             return
         if other.is_dead or other._is_gone:
             network.kernel.after(network.delay(), self.lose, _reset())
