@@ -18,6 +18,11 @@ from postroad.testing.sim.places import PLACES, moments_of
 from postroad.testing.sim.story import Letter, Plan
 
 _WEIGHTS: Final = tuple(place.weight * len(moments_of(name)) for name, place in PLACES.items())
+_RARE: Final = tuple(name for name, place in PLACES.items() if place.is_rare)
+BURST: Final = 2.0
+"""Seconds between the moments at which all clients send at once."""
+RARE_SHARE: Final = 0.75
+"""Share of stories in which a blow waits at each of the rare places; in the others what follows them is seen, too."""
 _BIRTH: Final = ("write database in Store.open", "sync database in Store.open", "unlink journal in Store.open")
 """Where a crash in the very first opening leaves a journal, from which the next opening recovers."""
 
@@ -28,7 +33,8 @@ def aim(dice: random.Random, plan: Plan, span: float) -> Plan:
         plan = _with(plan, _blow(dice, name))
         for need in PLACES[name].needs.split():
             plan = _SET_UPS[need](dice, plan, span)
-    return plan
+    waiting = [_blow(dice, name, later=0) for name in _RARE if dice.random() < RARE_SHARE]
+    return _with(plan, *waiting)
 
 
 def _blow(dice: random.Random, name: str, when: str = "", how: How | Literal[""] = "", *, later: int = -1) -> Blow:
@@ -81,9 +87,40 @@ def _failing(dice: random.Random, plan: Plan, span: float) -> Plan:
 
 
 def _syncs(dice: random.Random, plan: Plan, span: float) -> Plan:
-    """Large mail comes in while syncs fail."""
+    """Large mail comes in, from several clients at once, while syncs fail."""
     spell = Spell("sync", 0.5 * span * dice.random(), 5.0 + 25.0 * dice.random(), dice.choice((0.1, 0.2, 0.4)))
-    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8], file_above=1_024)
+    senders = (
+        msgspec.structs.replace(
+            sender,
+            letters=tuple(
+                msgspec.structs.replace(one, at=float(round(one.at / BURST) * BURST)) for one in sender.letters
+            ),
+        )
+        for sender in plan.senders
+    )
+    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8], file_above=1_024, senders=tuple(senders))
+
+
+def _slow(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let commits be slow while syncs fail: then much waits behind the one that fails."""
+    slow = tuple(
+        Spell("slow", one.at, one.seconds, dice.choice((0.3, 0.6))) for one in plan.spells[-1:] if one.kind == "sync"
+    )
+    return msgspec.structs.replace(plan, spells=(*plan.spells, *slow))
+
+
+def _naming(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let directories not be made durable, when shards are adopted."""
+    at = plan.resizes[0][0] if plan.resizes else span * dice.random()
+    spell = Spell("sync_directory", at, 5.0 + 20.0 * dice.random(), dice.choice((0.3, 0.6)))
+    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8])
+
+
+def _unlinking(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let files that go stay, when shards are adopted."""
+    at = plan.resizes[0][0] if plan.resizes else span * dice.random()
+    spell = Spell("unlink", at, 5.0 + 40.0 * dice.random(), dice.choice((0.3, 0.6, 0.9)))
+    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8])
 
 
 def _local(dice: random.Random, plan: Plan, span: float) -> Plan:
@@ -117,4 +154,7 @@ _SET_UPS: Final = {
     "syncs": _syncs,
     "local": _local,
     "broken": _broken,
+    "slow": _slow,
+    "naming": _naming,
+    "unlinking": _unlinking,
 }

@@ -65,7 +65,7 @@ class Blow(msgspec.Struct, frozen=True):
 class Spell(msgspec.Struct, frozen=True):
     """Trouble with the disk for some time."""
 
-    kind: Literal["write", "sync", "full", "slow", "hang"]
+    kind: Literal["write", "sync", "sync_directory", "unlink", "full", "slow", "hang"]
     at: float
     seconds: float
     share: float = 1.0
@@ -189,7 +189,7 @@ class Chaos:
         code = 0
         if operation in ("write", "create", "link", "rename") and self._spell("full"):
             code = errno.ENOSPC
-        elif self._spell(_KIND_OF_TROUBLE.get(operation, "")):
+        elif self._spell(_KIND_OF_TROUBLE.get(operation, ""), operation):
             code = errno.EIO
         if not code:
             return None
