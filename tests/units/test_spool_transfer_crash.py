@@ -15,6 +15,7 @@ from tests.units.transfer_world import LARGE, NOW, SMALL, SOURCE, TARGET, Key, W
 from postroad.core import facts, outcome, reply
 from postroad.core.outcome import DeliveryState
 from postroad.spool.face import Delivery, Ruling, Selection, SpoolRefused
+from postroad.spool.removal import remove_shard
 from postroad.spool.transfer import Transfer
 from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.simulated_loop import run_simulated
@@ -95,3 +96,30 @@ def test_a_transfer_broken_off_anywhere_is_repeated(kind: str, ends: bool) -> No
 
     operations = next(number for number in count(1) if not run_simulated(played(number)))
     assert operations > 30
+
+
+@pytest.mark.parametrize("kind", CRASHES)
+def test_what_was_moved_does_not_come_back_from_a_half_removed_shard(kind: str) -> None:
+    """The shard could not be checkpointed when it was closed: that its messages are gone stands in the WAL alone."""
+
+    async def played(operation: int) -> bool:
+        world = World()
+        await world.open()
+        await fill(world)
+        world.source.writer.store.checkpoint()
+        await Transfer(world.source, world.target).run()
+        world.source.writer.store.close(checkpoint=False)
+        assert world.disk.exists("/data/shard-1/spool.db-wal")
+        world.crash_at(operation, crash_of(world, kind, operation))
+        with suppress(OSError):
+            remove_shard("/data/shard-1", world.disk)
+        is_broken = world.disk.is_off
+        world.after_crash(is_power=kind != "kill")
+        await world.open()
+        assert await world.held(SOURCE) == {}
+        await world.target.close()
+        await world.source.close()
+        return is_broken
+
+    operations = next(number for number in count(1) if not run_simulated(played(number)))
+    assert operations > 5

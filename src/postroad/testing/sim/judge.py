@@ -41,6 +41,10 @@ class Verdict(msgspec.Struct):
     refused: int = 0
 
 
+DRAIN_MAX: Final = 40.0
+"""Seconds that a stop in order may take: what waits, and the records."""
+
+
 class Judge:
     """Looks at one played story."""
 
@@ -217,7 +221,7 @@ class Judge:
             return "the final reply was lost"
         crash = self._crash_after(take, following.at)
         stop = next((one for one in self.book.stops if take.worker in one.workers and one.at <= following.at), None)
-        if crash is None and stop is not None and self.is_troubled(take.reply_at - 30.0, stop.at):
+        if crash is None and stop is not None and self.is_troubled(take.reply_at - 30.0, stop.at + DRAIN_MAX):
             return "stop in order while the disk was in trouble"
         if crash is None:
             self.breaks(
