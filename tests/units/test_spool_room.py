@@ -15,6 +15,7 @@ import pytest
 from postroad.core import facts, outcome, reply
 from postroad.core.address import parse_mailbox
 from postroad.core.envelope import Envelope, Recipient
+from postroad.core.outcome import DeliveryState
 from postroad.service.threads import WorkerThreads
 from postroad.spool.face import NewMessage, Ruling, Why
 from postroad.spool.ground import ShardSettings
@@ -118,5 +119,24 @@ def test_room_that_only_the_wal_knows_is_none(tmp_path: Path) -> None:
             assert free > disk.room // 4
             disk.room = database(tmp_path) + disk.room // 2 - free // 2
             assert await looked(shard) is Why.FULL
+
+    asyncio.run(work())
+
+
+def test_a_report_is_taken_where_there_is_little_room(tmp_path: Path) -> None:
+    """Else nobody hears what became of mail that was kept, for as long as something else fills the disk."""
+
+    async def work() -> None:
+        disk, failed = OsDisk(), outcome.Failed(reply.RELAY_DENIED)
+        async with opened(tmp_path, disk, min_free=0, outlet=FakeOutlet()) as shard:
+            told_of = large(shard)
+            await shard.put(told_of)
+            await shard.claim("y.example", NOW, 10)
+            shard.record(told_of.id, [Ruling(0, failed, DeliveryState.REPORT_FAILED)])
+        async with opened(tmp_path, disk, min_free=2**62, outlet=FakeOutlet()) as shard:
+            assert await looked(shard) is Why.FULL
+            assert await shard.claim_report(told_of.id) is not None
+            await shard.put(large(shard), replaces=[(told_of.id, [Ruling(0, failed, None)])])
+            assert (shard.stats().messages, shard.stats().reports) == (1, 0)
 
     asyncio.run(work())

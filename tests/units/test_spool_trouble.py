@@ -154,7 +154,10 @@ def test_a_report_whose_sync_failed_is_there_or_what_it_tells_of_is(tmp_path: Pa
 
     async def work() -> None:
         async with opened(tmp_path) as shard:
-            new = message(shard)
+            identifier = shard.new_id()
+            body = shard.begin_body(identifier)
+            await body.write(b"Subject: x\r\n\r\nlong\r\n")
+            new = NewMessage(identifier, message(shard).envelope, await body.finish(), NOW)
             await shard.put(new)
             await shard.claim("y.example", NOW, 10)
             shard.record(new.id, [failed])
@@ -169,6 +172,7 @@ def test_a_report_whose_sync_failed_is_there_or_what_it_tells_of_is(tmp_path: Pa
             assert shard.stats().messages == 1
             assert (await shard.claim_report(new.id) is None) is after
             assert (await shard.show(report.id) is not None) is after
+            assert (list((tmp_path / "shard-0" / "bodies").iterdir()) == []) is after
 
     run(work())
 

@@ -170,7 +170,7 @@ class Ground:
         )
         try:
             found = await asyncio.shield(opening)
-            if doubtful := set(self.writer.doubtful):
+            if (doubtful := set(self.writer.doubtful)) and not found.damaged_at:  # a salvage may want them
                 arguments = (self._directory, self._disk, found.store, doubtful)
                 await self._threads.run_blocking(drop_contents, *arguments, lane=self._lane)
         except asyncio.CancelledError:

@@ -32,6 +32,7 @@ from postroad.spool.face import (
     Ruling,
     SpoolFile,
     SpoolRefused,
+    Why,
 )
 from postroad.spool.ground import REPORTS_READ, ShardSettings, whole
 from postroad.spool.owner import LockOwner, Owner
@@ -116,7 +117,8 @@ class Shard(Moving):
         return FileBodyWriter(bodies, message, self._disk, self._threads, self.refusing)
 
     async def put(self, message: NewMessage, *, replaces: Sequence[tuple[MessageId, Sequence[Ruling]]] = ()) -> None:
-        if (why := self.refusing()) is not None:
+        # A report takes the place of what it tells of: like a record it goes in while the disk has little room.
+        if (why := self.refusing()) is not None and not (why is Why.FULL and replaces):
             await self._drop_body(message)
             raise SpoolRefused(why, self._trouble)
         closed = (self._close_claim(other, rulings) for other, rulings in replaces)

@@ -66,7 +66,8 @@ class Writer:
         self.refused: set[int] = set()
         """Messages whose put failed: should the disk hold them all the same, they are removed at the reopening."""
         self.doubtful: set[int] = set()
-        """Those with a content file, and reports: it goes at the reopening, if the row is not there."""
+        """Messages with a content file that were put or ended by it: the file goes at the reopening if the row is not
+        there."""
         self.turn = asyncio.Lock()
         """Held while a batch is under way. Readers take it where there is one connection only."""
 
@@ -180,6 +181,7 @@ class Writer:
             # report: it has taken the place of what it tells of, and that would be lost with it.
             self.refused.update(put.id for put in batch.puts if not put.replaces)
             self.doubtful.update(put.id for put in batch.puts if put.row[3])
+            self.doubtful.update(message for message, _, in_file in batch.removed if in_file)
             for put in batch.puts:
                 put.is_doubtful = True
             for entry in batch.records:
