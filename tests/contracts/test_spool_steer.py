@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.contracts.spools import (
+    DONE,
     EVERY,
     FAILED,
     KINDS,
@@ -15,7 +16,7 @@ from tests.contracts.spools import (
 )
 
 from postroad.core.envelope import Notify
-from postroad.spool.face import Selection
+from postroad.spool.face import Ruling, Selection
 from postroad.testing.fake_clock import NOON as NOW
 
 
@@ -91,6 +92,90 @@ def test_dropped_mail_is_gone_save_what_is_in_flight(play):
         assert (spool.stats().messages, spool.stats().recipients) == (1, 1)
         assert named((await spool.list(EVERY, after=None, limit=9)).messages) == [(both, [1])]
         assert list(spool.due_domains(NOW, 9)) == []
+
+    play(script)
+
+
+class Holder:
+    """Claims, and lets all of it wait but what is in hand."""
+
+    def __init__(self, spool, *in_hand):
+        self.spool = spool
+        self.in_hand = set(in_hand)
+        self.claimed = []
+        spool.on_wanted_back(self.want_back)
+
+    async def claim(self, *domains):
+        for domain in domains:
+            self.claimed += await self.spool.claim(domain, NOW, 99)
+
+    def want_back(self, wanted, take):
+        assert all(wanted.values()), "nothing is asked of messages that nobody claimed"
+        found = []
+        for message in self.claimed:
+            meant = [one for one in message.deliveries if one.number in wanted.get(message.id, ())]
+            if not meant or message.id in self.in_hand:
+                continue
+            found += meant
+            if take:  # as a job goes back: with all of its deliveries
+                self.spool.unclaim(message.id, [one.number for one in message.deliveries])
+        return found
+
+
+CHANGES = {
+    "hold": lambda spool, meant, **how: spool.hold(meant, **how),
+    "drop": lambda spool, meant, **how: spool.drop(meant, "by hand", **how),
+    "bounce": lambda spool, meant, **how: spool.bounce(meant, FAILED, **how),
+}
+
+
+@pytest.mark.parametrize("selection", [EVERY, Selection(to="*@y.example")])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_only_waits_in_memory_is_asked_back_and_changed(play, change, selection):
+    async def script(spool):
+        in_hand, *_ = [await kept(spool, "b@y.example", "c@y.example") for _ in range(5)]
+        holder = Holder(spool, in_hand)
+        await holder.claim("y.example")
+        would = await CHANGES[change](spool, selection, dry_run=True)
+        assert (would.recipients, would.messages, would.in_flight) == (8, 4, 2)
+        assert list(spool.due_domains(NOW, 9)) == []
+        heard = []
+        assert await CHANGES[change](spool, selection, told=heard.extend) == would
+        assert len(heard) == 4
+        assert list(await spool.claim("y.example", NOW, 99)) == []
+        assert spool.stats().recipients == {"hold": 10, "drop": 2, "bounce": 10}[change]
+        await ruled(spool, in_hand, DONE, Ruling(1, DONE.outcome, None))
+        assert spool.stats().recipients == {"hold": 8, "drop": 0, "bounce": 8}[change]
+        if change == "hold":
+            assert (await spool.release(EVERY, NOW)).recipients == 8
+            assert sum(len(one.deliveries) for one in await spool.claim("y.example", NOW, 99)) == 8
+
+    play(script)
+
+
+def test_what_goes_back_with_others_and_is_not_meant_is_due_again(play):
+    async def script(spool):
+        message = await kept(spool, "b@y.example", "c@y.example")
+        holder = Holder(spool)
+        await holder.claim("y.example")
+        done = await spool.hold(Selection(to="b@y.example"))
+        assert (done.recipients, done.messages, done.in_flight) == (1, 1, 0)
+        assert list(spool.due_domains(NOW, 9)) == ["y.example"]
+        assert named(await spool.claim("y.example", NOW, 9)) == [(message, [1])]
+
+    play(script)
+
+
+def test_a_flush_asks_nothing_back_and_counts_what_waits(play):
+    async def script(spool):
+        for _ in range(3):
+            await kept(spool, "b@y.example", "c@z.example")
+        holder = Holder(spool, (await spool.list(EVERY, after=None, limit=1)).messages[0].id)
+        await holder.claim("y.example")
+        for dry_run in (True, False):
+            flushed = await spool.flush(EVERY, NOW, dry_run=dry_run)
+            assert (flushed.recipients, flushed.messages, flushed.in_flight) == (5, 3, 1)
+            assert list(await spool.claim("y.example", NOW, 9)) == []
 
     play(script)
 

@@ -20,7 +20,7 @@ from postroad.net.stream import SocketStream, StreamBroken
 from postroad.outbound.relay import Override, Suspension
 from postroad.outbound.rules import rules_of
 from postroad.service.build_outbound import Outbound, OutboundWorld
-from postroad.spool.face import NewMessage, QueuedMessage
+from postroad.spool.face import NewMessage, QueuedMessage, Spool
 from postroad.testing.fake_clock import NOON
 from postroad.testing.fake_outlet import FakeOutlet
 from postroad.testing.fake_resolver import FakeResolver
@@ -151,11 +151,12 @@ class World:
         *,
         limits: Limits | None = None,
         zone: Mapping[str, Records] | None = None,
+        spool: Spool | None = None,
     ) -> None:
         time = asyncio.get_running_loop().time
         self.receivers = dict(receivers)
         self.clock, self.outlet = LoopClock(), FakeOutlet()
-        self.spool = CountingSpool(self.clock, self.outlet)
+        self.spool = spool or CountingSpool(self.clock, self.outlet)
         self.zone = Zone(dict(zone or {}))
         self.limits = limits or LocalLimits(time)
         self.resolvers = 0

@@ -345,6 +345,8 @@ class Destination:
         jobs = [job for job in self.waiting if unwanted(job)]
         if jobs:
             self.waiting = deque(job for job in self.waiting if not unwanted(job))
+            if self.paused_domains and len(self.waiting) <= WAITING_LOW:
+                self._owner.wants_work(self)
         return jobs
 
     def empty(self) -> list[Job]:

@@ -3,12 +3,13 @@
 Owns: which jobs wait for which lookup, how many lookups there are. Does not own: looking up (planner.py), what becomes
 of the jobs then (scheduler.py).
 
-A new plan takes the jobs away; a lookup that was begun for the old one finds none when it ends.
+A new plan takes the jobs away, a person who steers some of them; a lookup that was begun for them finds none, or the
+others, when it ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from postroad.outbound.job import Job
@@ -36,6 +37,10 @@ class Lookups:
     def __init__(self) -> None:
         self._by_name: dict[tuple[int | None, str], Lookup] = {}
         self._domains: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[Job]:
+        """All jobs that wait."""
+        return (job for lookup in self._by_name.values() for job in lookup.jobs)
 
     @property
     def are_full(self) -> bool:
@@ -77,4 +82,13 @@ class Lookups:
         for lookup in list(self._by_name.values()):
             if unwanted(lookup.domain):
                 found.extend(self.end(lookup))
+        return found
+
+    def take_jobs(self, unwanted: Callable[[Job], bool]) -> list[Job]:
+        """Return the jobs that are ``unwanted``; the others keep their order, and every lookup goes on."""
+        found: list[Job] = []
+        for lookup in self._by_name.values():
+            if jobs := [job for job in lookup.jobs if unwanted(job)]:
+                lookup.jobs = [job for job in lookup.jobs if not unwanted(job)]
+                found += jobs
         return found

@@ -31,6 +31,7 @@ from postroad.outbound.lookups import Lookup, Lookups
 from postroad.outbound.planner import Planner, Step
 from postroad.outbound.settle import Settler, is_report
 from postroad.outbound.stalled import Stalled
+from postroad.outbound.wanted_back import WaitingJobs
 from postroad.policy.route import RouteChoice
 from postroad.policy.steered import Steered, SuspensionRule
 from postroad.spool.face import Delivery, QueuedMessage, Ruling
@@ -74,6 +75,7 @@ class Scheduler:
     def start(self) -> None:
         """Begin to move mail."""
         self._house.spool.on_kept(self.on_kept)
+        self._house.spool.on_wanted_back(WaitingJobs(self.destinations, self._lookups, self._return))
         self.run(self._run())
 
     async def drain(self, patience: float) -> None:
@@ -112,7 +114,6 @@ class Scheduler:
         """Go on by another plan: what waits is planned anew, attempts in hand finish as they began."""
         self._house, self._planner, self._settler = house, planner, settler
         self._retire()
-        self._wake.set()
 
     def _retire(self) -> None:
         self._return(self.destinations.retire())
@@ -124,6 +125,7 @@ class Scheduler:
         for job in jobs:
             self._house.spool.unclaim(job.id, job.numbers)
             self._forget(job)
+        self._wake.set()
 
     def _is_suspended(self, job: Job) -> bool:
         of_domain = self._steered.suspension_of_domain

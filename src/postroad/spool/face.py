@@ -16,7 +16,8 @@ shard (transfer.py), under the same id and with all its states: it is durable th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -153,6 +154,9 @@ def wants_report(envelope: Envelope, number: int) -> bool:
     return envelope.sender is not None and envelope.recipients[number].wants_failure
 
 
+WantedBack = Callable[[Mapping[MessageId, AbstractSet[int]], bool], Sequence[Delivery]]
+"""Is asked for claimed deliveries, by message and number; returns those that only wait in memory, as they were claimed.
+True: it gives them back, by ``unclaim``, with whatever goes together with them, before it returns."""
 Told = Callable[[Sequence[QueuedMessage]], None]
 """Hears of a slice of a bulk change: messages with those of their deliveries that were changed, as they were before."""
 
@@ -210,7 +214,8 @@ class Changed(msgspec.Struct, frozen=True):
     recipients: int
     messages: int
     in_flight: int
-    """Matching deliveries that were being attempted at that moment: left alone."""
+    """Matching deliveries that were in somebody's hands at that moment, as a rule being attempted: left alone. What was
+    claimed and only waited in memory is none of them."""
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -253,6 +258,9 @@ class Spool(Protocol):
 
         True: the listener claims all its deliveries at once. Otherwise they wait in the queue.
         """
+
+    def on_wanted_back(self, listener: WantedBack) -> None:
+        """Ask ``listener``, on the loop, which claims only wait: steering leaves the others alone, and no more."""
 
     # --- out ---
     def due_domains(self, now: float, limit: int) -> Sequence[str]:

@@ -1,7 +1,8 @@
 """Listings and bulk changes: what a person, or age, asks of many deliveries at once.
 
 Owns: walking through the queue in the order of ids, in slices, each change in the transaction of a batch, so that no
-250 waits longer than a slice. Does not own: one message's way in and out (shard.py, which is built on this).
+250 waits longer than a slice. Does not own: what of a slice is free (slices.py), one message's way in and out
+(shard.py, which is built on this).
 """
 
 from __future__ import annotations
@@ -9,13 +10,11 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from postroad.core.ids import MessageId
 from postroad.core.outcome import DeliveryState, Outcome
-from postroad.spool.agenda import Watch
 from postroad.spool.batch import Batch
-from postroad.spool.counting import Counting
 from postroad.spool.face import (
     Changed,
     Delivery,
@@ -24,14 +23,13 @@ from postroad.spool.face import (
     Page,
     QueuedMessage,
     Selection,
-    SpoolRefused,
     Told,
-    Why,
     wants_report,
 )
 from postroad.spool.ground import whole
 from postroad.spool.rows import Head, HeadRow, WaitingRow, queued
 from postroad.spool.selection import UNWARNED, WAITING, Filter, Search
+from postroad.spool.slices import END, Found, Pairs, Slices, scan
 from postroad.spool.store_read import Place, ReadStore, Scanned
 from postroad.spool.store_write import WriteStore
 
@@ -53,17 +51,10 @@ RANKING_KEPT: Final = 1.0
 OLDEST_ROWS: Final = 1_000
 """Recipients that are shown at once of the oldest messages of domains."""
 _LAST: Final = 2**31
-_END: Final = 2**63 - 1
 
-Found = tuple[Head, list[Delivery]]
-Pairs = list[tuple[Head, Delivery]]
 Rows = tuple[list[WaitingRow], list[HeadRow]]
 OldRows = tuple[list[WaitingRow], list[HeadRow], MessageId | None]
 Apply = Callable[[WriteStore, Head, Delivery], None]
-
-
-def _scan(after: Place, before: int, wanted: Filter, limit: int, by_domain: bool = False) -> Callable[..., Scanned]:
-    return lambda store: store.scan(after, before, wanted, limit, by_domain=by_domain)
 
 
 def _text(octets: str) -> str:
@@ -86,14 +77,11 @@ def _by_message(pairs: Pairs) -> Sequence[QueuedMessage]:
     return [queued(head, deliveries) for head, deliveries in grouped]
 
 
-class Steer(Counting):
+class Steer(Slices):
     """The part of a shard that looks at many deliveries."""
 
     _ranked: tuple[float, int, Sequence[str]] = (0.0, 0, ())
     """Until when the domains with most waiting are known, how many were asked for, which they are."""
-
-    async def _check_rows(self, rows: list[WaitingRow], heads: list[HeadRow]) -> list[Found]:
-        raise AssertionError("the shard checks")
 
     # --- listings ---
 
@@ -135,7 +123,7 @@ class Steer(Counting):
         def look(store: ReadStore) -> Rows:
             rows, heads = store.oldest_of(few, OLDEST_ROWS)
             for wanted in many:  # the first is soon found where there are many, in the order of ids
-                for row in store.scan((0, -1), _END, wanted, 1)[0]:
+                for row in store.scan((0, -1), END, wanted, 1)[0]:
                     own = store.scan((row.message, -1), row.message + 1, wanted, OLDEST_ROWS)
                     rows, heads = [*rows, *own[0]], [*heads, *own[1]]
             return rows, heads
@@ -155,7 +143,7 @@ class Steer(Counting):
         held: Found | None = None
         while at is not None:
             began = self._time()
-            rows, heads, at = await self._answer(_scan(at, _END, search.filter, rows_max, self._by_domain(search)))
+            rows, heads, at = await self._answer(scan(at, END, search.filter, rows_max, self._by_domain(search)))
             for head, deliveries in await self._check_rows(rows, heads):
                 if held is not None and held[0].id == head.id:
                     held[1].extend(deliveries)
@@ -168,18 +156,6 @@ class Steer(Counting):
         if held is not None:
             yield held
 
-    def _by_domain(self, search: Search) -> bool:
-        """True if the index of domains is the shorter way."""
-        domain = search.filter.domain
-        return domain is not None and self.agenda.is_few(domain)
-
-    async def _answer(self, work: Callable[[ReadStore], Any]) -> Any:
-        """Read for a person. What cannot be read is no "there is none": raises SpoolRefused."""
-        read = await self._read(work)
-        if read is None:
-            raise SpoolRefused(Why.TROUBLE, "it cannot be read now")
-        return read
-
     @staticmethod
     def _time() -> float:
         return asyncio.get_running_loop().time()
@@ -191,7 +167,7 @@ class Steer(Counting):
     async def _scan_old(self, after: MessageId, before: MessageId, limit: int, *, unwarned: bool) -> OldRows | None:
         """Read up to ``limit`` rows of old messages; the last message is whole."""
         wanted = UNWARNED if unwarned else WAITING
-        read: Scanned | None = await self._read(_scan((after, _LAST), before, wanted, limit))
+        read: Scanned | None = await self._read(scan((after, _LAST), before, wanted, limit))
         if read is None:
             return None
         rows, heads, at = read
@@ -199,7 +175,7 @@ class Steer(Counting):
             return rows, heads, None
         last = at[0]
         while at is not None:  # what is left of the last message
-            more: Scanned | None = await self._read(_scan(at, last + 1, wanted, limit))
+            more: Scanned | None = await self._read(scan(at, last + 1, wanted, limit))
             if more is None:
                 return None
             rows, heads, at = [*rows, *more[0]], [*heads, *more[1]], more[2]
@@ -211,7 +187,9 @@ class Steer(Counting):
         def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
             store.steer(delivery, DeliveryState.DUE, now)
 
-        return await self._change(selection, (DeliveryState.DUE,), apply, DeliveryState.DUE, now, dry_run=dry_run)
+        # What waits in memory is due already, and stays there.
+        due = DeliveryState.DUE
+        return await self._change(selection, (due,), apply, due, now, dry_run=dry_run, wants_back=False)
 
     async def hold(self, selection: Selection, *, dry_run: bool = False, told: Told | None = None) -> Changed:
         def apply(store: WriteStore, head: Head, delivery: Delivery) -> None:
@@ -264,10 +242,12 @@ class Steer(Counting):
         *,
         dry_run: bool,
         told: Told | None = None,
+        wants_back: bool = True,
     ) -> Changed:
         """Change all that is meant, slice by slice; ``told`` hears of each.
 
-        Raises SpoolRefused where it cannot go on; the slices before are changed. Cancelled, it ends behind a slice.
+        ``wants_back``: also what only waits in memory; else that counts as changed, and is left as it is. Raises
+        SpoolRefused where it cannot go on; the slices before are changed. Cancelled, it ends behind a slice.
         """
         search = Search(selection, states)
         if dry_run and search.is_exact and search.filter.ids is None:
@@ -277,27 +257,16 @@ class Steer(Counting):
         last_message, size = 0, SLICE
         while at is not None:
             began = self._time()
-            watch = self.agenda.watch()
-            try:
-                rows, heads, at = await self._answer(_scan(at, _END, search.filter, size, self._by_domain(search)))
-                meant = [
-                    (head, delivery)
-                    for head, deliveries in await self._check_rows(rows, heads)
-                    for delivery in deliveries
-                    if search.matches(delivery, head.envelope)
-                ]
-                free = [pair for pair in meant if self.agenda.may_give(pair[1], watch)]
-                in_flight += len(meant) - len(free)
-                if free and not dry_run:
-                    asked = self._time()
-                    free = await whole(self._apply_slice(free, apply, new, due_at, watch, told))
-                    size = _next_size(size, self._time() - asked)
-            finally:
-                self.agenda.unwatch(watch)
-            recipients += len(free)
-            for head, _ in free:
-                messages += head.id != last_message
-                last_message = head.id
+            found = await self._slice(search, at, size, takes=not dry_run, wants_back=wants_back)
+            if found.free and not dry_run:
+                asked = self._time()
+                await whole(self._apply_slice(found.free, apply, new, due_at, told))
+                size = _next_size(size, self._time() - asked)
+            ids = {head.id for head, _ in (*found.free, *found.waiting)}
+            recipients += len(found.free) + len(found.waiting)
+            messages += len(ids - {last_message})
+            last_message = max(ids, default=last_message)
+            in_flight, at = in_flight + found.in_flight, found.at
             if at is not None:
                 await self._rest(began)
         return Changed(recipients, messages, in_flight)
@@ -305,9 +274,11 @@ class Steer(Counting):
     async def _count_meant(self, search: Search) -> Changed:
         """Count what would be changed, where the filter says all: in SQL, no row comes up here."""
         claimed = self.agenda.claimed_keys(search.admits)
+        waiting = self._only_waiting(claimed, takes=False)
+        claimed = [key for key in claimed if key not in waiting]
         recipients = messages = in_flight = 0
         after = 0
-        while after < _END:
+        while after < END:
             began = self._time()
             here = claimed[bisect_right(claimed, (after, _LAST)) :]
 
@@ -322,35 +293,22 @@ class Steer(Counting):
         return Changed(recipients, messages, in_flight)
 
     async def _apply_slice(
-        self,
-        pairs: Pairs,
-        apply: Apply,
-        new: DeliveryState | None,
-        due_at: float,
-        watch: Watch,
-        told: Told | None,
-    ) -> Pairs:
-        """Change a slice in the transaction of a batch; returns what was still free to be changed then."""
-        agenda = self.agenda
-        changed: Pairs = []
+        self, pairs: Pairs, apply: Apply, new: DeliveryState | None, due_at: float, told: Told | None
+    ) -> None:
+        """Change what was taken, in the transaction of a batch. Nobody can have claimed or changed it meanwhile."""
 
         def work(store: WriteStore, batch: Batch) -> None:
             for head, delivery in pairs:
-                if agenda.may_give(delivery, watch):
-                    apply(store, head, delivery)
-                    changed.append((head, delivery))
-                    agenda.changing.add((delivery.message, delivery.number))
+                apply(store, head, delivery)
             if new is None or new is DeliveryState.REPORT_FAILED:  # else no delivery ends
-                store.end_messages(batch, {head.id: None for head, _ in changed})
+                store.end_messages(batch, {head.id: None for head, _ in pairs})
 
         try:
-            await self.writer.work(work, lambda: self._learn_slice(changed, new, due_at))
+            await self.writer.work(work, lambda: self._learn_slice(pairs, new, due_at))
         finally:
-            for _, delivery in changed:
-                agenda.changing.discard((delivery.message, delivery.number))
+            self.agenda.changing.difference_update((delivery.message, delivery.number) for _, delivery in pairs)
         if told is not None:
-            told(_by_message(changed))
-        return changed
+            told(_by_message(pairs))
 
     def _learn_slice(self, changed: Pairs, new: DeliveryState | None, due_at: float) -> None:
         """Count a slice that is durable."""

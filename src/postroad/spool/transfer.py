@@ -27,7 +27,8 @@ from postroad.spool.face import ContentDamaged, Delivery, SpoolRefused, Why
 from postroad.spool.ground import whole
 from postroad.spool.recovery import BODIES
 from postroad.spool.rows import Head, HeadRow, WaitingRow, body_name, hash_of
-from postroad.spool.steer import Found, Steer
+from postroad.spool.slices import Found
+from postroad.spool.steer import Steer
 from postroad.spool.store_transfer import Arrived, Arriving, CopiedRow, Leaving
 from postroad.spool.store_write import WriteStore
 

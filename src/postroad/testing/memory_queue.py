@@ -63,6 +63,7 @@ class MemoryQueue:
         """Deliveries by domain."""
         self._paused: dict[str, float] = {}
         self._reports: dict[MessageId, None] = {}
+        self._wanted_back: face.WantedBack | None = None
         self._is_closed = False
 
     def refusing(self) -> face.Why | None:
@@ -141,14 +142,17 @@ class MemoryQueue:
         *,
         dry_run: bool,
         told: face.Told | None = None,
+        wants_back: bool = True,
     ) -> face.Changed:
         recipients = messages = in_flight = 0
         for kept, rows in list(self._meant(selection)):
             meant = [row for row in rows if row.state in states]
+            waiting = self._only_waiting(kept, meant, take=wants_back and not dry_run)
             free = [row for row in meant if row.number not in kept.claimed]
-            in_flight += len(meant) - len(free)
-            recipients += len(free)
-            messages += bool(free)
+            changed = len({row.number for row in free} | waiting)
+            in_flight += len(meant) - changed
+            recipients += changed
+            messages += bool(changed)
             if dry_run or not free:
                 continue
             for row in free:
@@ -157,12 +161,19 @@ class MemoryQueue:
                 told([kept.queued(free)])
         return face.Changed(recipients, messages, in_flight)
 
+    def _only_waiting(self, kept: Kept, meant: Sequence[face.Delivery], *, take: bool) -> set[int]:
+        """Return the numbers of those whose claims only wait; ``take``: the claims end."""
+        wanted = {row.number for row in meant if row.number in kept.claimed}
+        if self._wanted_back is None or not wanted:
+            return set()
+        return {delivery.number for delivery in self._wanted_back({kept.message.id: wanted}, take)}
+
     def _wake(self, row: face.Delivery, now: float) -> None:
         self._change_row(_replace(row, state=_DUE, due_at=now))
         self._paused.pop(row.domain, None)
 
     async def flush(self, selection: face.Selection, now: float, *, dry_run: bool = False) -> face.Changed:
-        return self._steer(selection, (_DUE,), lambda row: self._wake(row, now), dry_run=dry_run)
+        return self._steer(selection, (_DUE,), lambda row: self._wake(row, now), dry_run=dry_run, wants_back=False)
 
     async def hold(
         self, selection: face.Selection, *, dry_run: bool = False, told: face.Told | None = None

@@ -103,6 +103,9 @@ class MemorySpool(MemoryQueue):
     def on_kept(self, listener: Callable[[face.QueuedMessage], bool]) -> None:
         self._listener = listener
 
+    def on_wanted_back(self, listener: face.WantedBack) -> None:
+        self._wanted_back = listener
+
     # --- out ---
 
     def _wakes(self) -> list[tuple[float, str]]:

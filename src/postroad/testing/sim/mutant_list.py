@@ -237,15 +237,15 @@ MUTANTS: Final = (
     ),
     _one(
         "unreadable-is-nothing-there",
-        "spool/steer.py",
-        "                rows, heads, at = await self._answer(_scan(at, _END, search.filter, size, self._by_domain(search)))\n",
-        "                rows, heads, at = await self._read(_scan(at, _END, search.filter, size, False)) or ([], [], None)\n",
+        "spool/slices.py",
+        "                rows, heads, at = await self._answer(scan(after, END, search.filter, size, self._by_domain(search)))\n",
+        "                rows, heads, at = await self._read(scan(after, END, search.filter, size, False)) or ([], [], None)\n",
     ),
     _one(
         "delete-takes-what-is-in-flight",
-        "spool/steer.py",
-        "                free = [pair for pair in meant if self.agenda.may_give(pair[1], watch)]\n",
-        "                free = meant\n",
+        "spool/slices.py",
+        "        free = [pair for pair in meant if agenda.may_give(pair[1], watch)]\n",
+        "        free = meant\n",
     ),
     _one(
         "reload-keeps-what-is-claimed",
