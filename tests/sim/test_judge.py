@@ -194,6 +194,29 @@ def test_what_is_held_stays_until_it_is_released():
     assert all_laws(played) == []
 
 
+def test_what_only_waited_was_not_in_flight():
+    played = case()
+    order(played, "hold", in_flight=1)
+    late = take(played, at=1_010.0, mail_at=1_005.0, worker="worker-0#2")
+    assert all_laws(played) == []  # a connection had it in hand
+    late.mail_at = 1_009.9
+    assert all_laws(played) == ["steering"]
+    played.book.refusals[BOB] = [Refusal(1_005.2, 450, "rcpt", "mx0", [1_005.3])]
+    assert all_laws(played) == []  # it was in hand, and put off
+    played.book.refusals.clear()
+    other = order(played, "flush", at=1_004.9)
+    assert all_laws(played) == []  # the other had it in hand
+    other.at, other.told_at = 1_000.0, 1_000.1
+    assert all_laws(played) == ["steering"]
+    crash(played, 1_002.0)
+    assert all_laws(played) == ["steering"]
+    crash(played, 1_007.0)
+    assert all_laws(played) == []  # it was in hand, and is tried again
+    played.book.crashes.clear()
+    played.book.stops.append(Crash(1_006.0, "process", "somewhere", ("worker-1#1",), ""))
+    assert all_laws(played) == []  # an adoption may have had it
+
+
 def test_what_the_dead_had_sent_may_arrive_after_a_hold():
     played = case()
     order(played, "hold")

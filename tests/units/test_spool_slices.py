@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 from tests.units.test_spool_shard import NOW, message, opened, run
 
-from postroad.core import outcome, reply
+from postroad.core import facts, outcome, reply
 from postroad.core.outcome import DeliveryState
-from postroad.spool.face import Changed, Ruling, Selection
+from postroad.spool.errors import StoreTrouble
+from postroad.spool.face import Changed, Ruling, Selection, SpoolRefused, Why
 from postroad.spool.shard import Shard
 from postroad.spool.slices import LOOKS_MAX
+from postroad.testing.fake_outlet import FakeOutlet
 
 Meanwhile = Callable[[int], Any]
 
@@ -112,5 +115,34 @@ def test_what_was_released_and_claimed_since_it_was_read_is_no_longer_meant(tmp_
             assert (await shard.drop(Selection(state="held"), "queue delete by root")).recipients == 0
             assert len(claimed) == 1
             assert len(await shard.claim("y.example", NOW, 10)) == 1
+
+    run(work())
+
+
+def test_what_was_given_back_for_a_change_that_the_disk_refuses_is_due_again(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise StoreTrouble(Why.TROUBLE, "the disk is away")
+
+    async def work() -> None:
+        outlet = FakeOutlet()
+        async with opened(tmp_path, outlet=outlet) as shard:
+            for _ in range(3):
+                await shard.put(message(shard))
+            claimed = await shard.claim("y.example", NOW, 10)
+
+            def want_back(wanted: Any, take: bool) -> Any:
+                for one in claimed:
+                    shard.unclaim(one.id, [0])
+                return [one.deliveries[0] for one in claimed]
+
+            shard.on_wanted_back(want_back)
+            shard.writer.store.write.commit = refuse  # type: ignore[method-assign]
+            with pytest.raises(SpoolRefused):
+                await shard.hold(Selection())
+            assert shard.agenda.changing == set()
+            async with asyncio.timeout(30):
+                await outlet.until(facts.Trouble, lambda fact: fact.over)
+            assert shard.stats().held == 0
+            assert len(await shard.claim("y.example", NOW, 10)) == 3
 
     run(work())

@@ -10,12 +10,13 @@ but for a reload, which is done by all or by none.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from postroad.testing.sim.book import Book, Order, Sent, Take
 from postroad.testing.sim.house import EPOCH, ROUTES
 from postroad.testing.sim.kernel import START
-from postroad.testing.sim.story import Plan, Terms
+from postroad.testing.sim.story import Peer, Plan, Terms
 
 if TYPE_CHECKING:
     from postroad.testing.sim.judge import Judge
@@ -128,11 +129,45 @@ def _look_at_stopped(judge: Judge, order: Order) -> None:
             takes = [take for take in judge.deliveries[address] if order.told_at < take.at < until]
             if any(not _is_of_the_dead(judge, take) for take in takes):
                 late.add(address)
+                if _only_waited(judge, order, address, takes[0]):
+                    judge.breaks(
+                        f"steering: {order.who} heard at {order.told_at:.3f} that {order.verb} {order.of} {order.what}"
+                        f" is done, {address} was not in hand then, and its attempt began at {takes[0].mail_at:.3f}"
+                    )
     if len(late) > order.in_flight:
         judge.breaks(
             f"steering: {order.who} heard at {order.told_at:.3f} that {order.verb} {order.of} {order.what} is done,"
             f" {order.in_flight} in flight, and then went {', '.join(sorted(late)[:4])}"
         )
+
+
+def _only_waited(judge: Judge, order: Order, address: str, take: Take) -> bool:
+    """True if no connection can have had a recipient in hand when an order was answered: its attempt began later.
+
+    Only where an attempt that is under way is soon over, by a delivery or a refusal, and nobody else steers meanwhile.
+    """
+    begin, end = order.at - CALM_FOR, order.told_at + CALM_FOR
+    hosts = [peer for peer in judge.plan.peers if address.partition("@")[2] in peer.domains]
+    if any(host.drops_untaken or host.drops_taken or host.rate_4xx for host in hosts):
+        return False  # an attempt that breaks off names no recipient
+    if take.mail_at <= end or not _are_calm(hosts) or judge.plan.jumps or judge.is_troubled(begin, end):
+        return False
+    if any(one.at <= take.at for one in judge.book.stops):
+        return False  # what an adoption moves is in nobody's hand, and left alone as well
+    if any(begin <= one.at <= take.at for one in judge.book.crashes):
+        return False  # what was in hand then is tried again
+    if any(begin <= refusal.at <= take.mail_at for refusal in judge.book.refusals.get(address.lower(), ())):
+        return False
+    others = (one for one in judge.people.orders if one is not order and one.verb in _STEERING)
+    return not any(one.at <= end and (one.told_at or one.at + UNKNOWN_FOR) >= begin for one in others)
+
+
+def _are_calm(peers: Iterable[Peer]) -> bool:
+    """True if none of them makes anybody wait."""
+    return not any(
+        peer.silent or peer.slow or peer.breaks_tls or peer.down or peer.cut_off or peer.names_fail or peer.garbage
+        for peer in peers
+    )
 
 
 def _is_of_the_dead(judge: Judge, take: Take) -> bool:
@@ -164,11 +199,7 @@ def _look_at_suspended(judge: Judge, order: Order) -> None:
     plan, book = judge.plan, judge.book
     if plan.jumps:
         return  # its end is one of the wall clock
-    is_calm = not any(
-        peer.silent or peer.slow or peer.breaks_tls or peer.down or peer.cut_off or peer.names_fail or peer.garbage
-        for peer in plan.peers
-    )
-    begin = order.told_at + (CALM_FOR if is_calm else ROUGH_FOR)
+    begin = order.told_at + (CALM_FOR if _are_calm(plan.peers) else ROUGH_FOR)
     away = [one.at for one in (*book.crashes, *book.stops) if order.at - 5.0 <= one.at <= begin]
     if away or judge.is_troubled(order.at - 5.0, begin):
         return
