@@ -26,7 +26,7 @@ def test_the_defaults_of_the_contract() -> None:
     assert (limits.message_size, limits.recipients, limits.connections) == (50 * MIB, 1000, 10_000)
     assert (limits.connections_per_ip, limits.client_rate, limits.errors) == (50, Rate(1000, 60), 10)
     assert (limits.idle_timeout, limits.received_hops) == (5 * MINUTE, 50)
-    assert (spool.min_free, spool.body_file_above) == (GIB, 64 * KIB)
+    assert (spool.min_free, spool.body_file_above) == (GIB, 256 * KIB)
     assert (retry.first, retry.longest, retry.expire, retry.warn) == (5 * MINUTE, 4 * HOUR, 5 * DAY, 4 * HOUR)
     assert settings.relay.networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     assert settings.relay.domains == ()

@@ -114,7 +114,7 @@ def test_large_content_goes_to_a_file():
     async def work():
         world = World()
         talker = await world.connect()
-        content = PLAIN + (b"y" * 78 + b"\r\n") * 2_000
+        content = PLAIN + (b"y" * 78 + b"\r\n") * 4_000
         assert (await talker.hand_in(content, "bob@example.org")).startswith("250")
         assert isinstance(world.spool.kept[0].content, SpoolFile)
         assert world.spool.bodies[0].octets.endswith(content)

@@ -180,5 +180,5 @@ class Spool(Table):
 
     min_free: Size = setting(GIB, "With less free on the disk, clients get 452.", least=0)
     body_file_above: Size = setting(
-        64 * KIB, "Larger messages go to a file beside the database.", least=KIB, most=4 * MIB
+        256 * KIB, "Larger messages go to a file beside the database.", least=KIB, most=4 * MIB
     )

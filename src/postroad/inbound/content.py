@@ -4,7 +4,8 @@ Owns: where incoming content lives until it is put, the trace field before it, t
 submission. Does not own: dot-stuffing and size limits (smtp), durability (spool).
 
 Memory is bounded whatever the message: at most ``file_above`` octets, or the header up to
-HEADER_MAX, then what the body writer lets wait.
+HEADER_MAX, then what the body writer lets wait. And it is bounded however many clients there are: all that is held
+is counted (ContentRoom), and where it is much, less of each message is held.
 """
 
 from __future__ import annotations
@@ -12,12 +13,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from postroad.core.units import KIB
-from postroad.spool.face import BodyWriter, Content, SpoolRefused
+from postroad.core.units import KIB, MIB
+from postroad.spool.face import BodyWriter, Content, SpoolRefused, Why
 
 HEADER_MAX: Final = 256 * KIB
 """Octets of header that are looked at (hops counted, a submission mended). Real headers have under 20 KiB;
 what comes after this is carried unread, never refused."""
+PIECE: Final = 64 * KIB
+"""Octets that are gathered for one write where a file is begun already."""
+CROWDED_PIECE: Final = 16 * KIB
+"""Octets of a message that are held, in place of ``file_above``, while all together hold much."""
+CROWDED: Final = 32 * MIB
+"""Octets that all incoming contents of a worker may hold before each holds less."""
+OVERFULL: Final = 2 * CROWDED
+"""Octets above which nobody may hold a long header in memory any more: such a message is put off."""
+
+
+class ContentRoom:
+    """What the incoming contents of a worker hold in memory, all together."""
+
+    __slots__ = ("octets",)
+
+    def __init__(self) -> None:
+        self.octets = 0
+
+    @property
+    def is_crowded(self) -> bool:
+        """True if each is to hold less."""
+        return self.octets > CROWDED
+
+    @property
+    def is_overfull(self) -> bool:
+        """True if even a header must be short."""
+        return self.octets > OVERFULL
 
 
 class ContentCollector:
@@ -37,16 +65,23 @@ class ContentCollector:
         "_looked_at",
         "_parts",
         "_refusal",
+        "_room",
         "_writer",
         "size",
     )
 
     def __init__(
-        self, head: Callable[[bytes], bytes], begin_file: Callable[[], BodyWriter], *, file_above: int
+        self,
+        head: Callable[[bytes], bytes],
+        begin_file: Callable[[], BodyWriter],
+        *,
+        file_above: int,
+        room: ContentRoom,
     ) -> None:
         self._head = head
         self._begin_file = begin_file
         self._file_above = file_above
+        self._room = room
         self._parts: list[bytes] = []
         self._held = 0
         self._head_done = False
@@ -64,17 +99,26 @@ class ContentCollector:
             return
         self._parts.append(octets)
         self._held += len(octets)
-        if self._held > self._file_above:
+        self._room.octets += len(octets)
+        if self._held > self._most():
             await self._write_out()
+
+    def _most(self) -> int:
+        """Return how many octets may be held before they are written out."""
+        if self._room.is_crowded:
+            return min(self._file_above, CROWDED_PIECE)
+        return self._file_above if self._writer is None else min(self._file_above, PIECE)
 
     async def _write_out(self) -> None:
         if not self._head_done and not self._has_whole_header():
+            if self._held > PIECE and self._room.is_overfull:
+                self._refusal = SpoolRefused(Why.BUSY, "too much comes in at once")
+                await self.discard()
             return
         held = b"".join(self._parts)
         if not self._head_done:
             held = self._make_head(held)
-        self._parts.clear()
-        self._held = 0
+        self._let_go()
         try:
             if self._writer is None:
                 self._writer = self._begin_file()
@@ -114,16 +158,25 @@ class ContentCollector:
             raise self._refusal
         self.complete_head()
         if self._writer is None:
-            return self._parts[0]
+            content = self._parts[0]
+            self._let_go()
+            return content
         if self._parts:
-            await self._writer.write(b"".join(self._parts))
-            self._parts.clear()
+            held = b"".join(self._parts)
+            self._let_go()
+            await self._writer.write(held)
         writer, self._writer = self._writer, None
         return await writer.finish()
 
     async def discard(self) -> None:
         """Forget everything, also on disk."""
-        self._parts.clear()
+        self._let_go()
         writer, self._writer = self._writer, None
         if writer is not None:
             await writer.discard()
+
+    def _let_go(self) -> None:
+        """What was held is somebody else's, or nobody's."""
+        self._parts.clear()
+        self._room.octets -= self._held
+        self._held = 0

@@ -15,6 +15,7 @@ import msgspec
 
 from postroad.core.faces import Clock, Limits, Outlet, Rate
 from postroad.core.ids import IdMaker
+from postroad.inbound.content import ContentRoom
 from postroad.policy.relay import Role
 from postroad.smtp.extensions import Offer
 from postroad.spool.face import Spool
@@ -54,6 +55,8 @@ class InboundHouse(msgspec.Struct):
     client_rate: Rate | None
     time: Callable[[], float]
     """The event loop's clock, for durations."""
+    room: ContentRoom = msgspec.field(default_factory=ContentRoom)
+    """What incoming contents hold in memory, all together."""
 
     @staticmethod
     def client_key(address: str) -> str:

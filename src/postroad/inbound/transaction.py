@@ -202,7 +202,10 @@ class Transactions:
         self._message = message = spool.new_id()
         self._envelope = self._make_envelope()
         self._collector = ContentCollector(
-            self._make_head, lambda: spool.begin_body(message), file_above=self._house.body_file_above
+            self._make_head,
+            lambda: spool.begin_body(message),
+            file_above=self._house.body_file_above,
+            room=self._house.room,
         )
 
     def _make_head(self, held: bytes) -> bytes:
