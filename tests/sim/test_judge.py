@@ -7,6 +7,8 @@ from collections import Counter
 import msgspec
 import pytest
 
+from postroad.core.facts import Reported
+from postroad.core.ids import IdMaker
 from postroad.testing.sim.book import Book, Crash, Order, Refusal, Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
 from postroad.testing.sim.house import EPOCH
@@ -18,6 +20,7 @@ from postroad.testing.sim.world import Played
 
 BOB, ANN = "r0.t.0@d0.example", "r1.t.0@d0.example"
 SENDER = "s.t.0@home.example"
+REPORT = IdMaker(0).next_id(EPOCH + 5.2)
 PEER = Peer(name="mx0", address="198.51.100.1", domains=("d0.example", "home.example"), well_after=0.0)
 
 
@@ -144,16 +147,43 @@ def test_nobody_hears_of_a_failure_who_said_never():
 
 def test_a_drop_needs_a_rule_that_applies():
     played = case(notify="NEVER")
-    played.image.drops.append(Drop(1, BOB, "notify-never", 1_005.0))
+    played.image.drops.append(Drop(1, BOB, "notify-never", EPOCH + 5.0))
     assert laws(played) == ["drop"]  # nothing had failed
-    played.book.refusals[BOB] = []
-    played.book.refuse(BOB, 550, "rcpt", "mx0")
-    played.image.drops[0] = Drop(1, BOB, "notify-never", 3_000.0)
+    played.book.refusals[BOB] = [Refusal(1_006.0, 550, "rcpt", "mx0", [1_006.1])]
+    assert laws(played) == ["drop"]  # not yet
+    played.image.drops[0] = Drop(1, BOB, "notify-never", EPOCH + 6.2)
     assert laws(played) == []
-    played.image.drops[0] = Drop(1, BOB, "null-sender", 3_000.0)
+    played.image.drops[0] = Drop(1, BOB, "null-sender", EPOCH + 6.2)
     assert laws(played) == ["drop"]
-    played.image.drops[0] = Drop(1, BOB, "because", 3_000.0)
+    played.image.drops[0] = Drop(1, BOB, "because", EPOCH + 6.2)
     assert laws(played) == ["drop"]
+
+
+@pytest.mark.parametrize(("sender", "rule"), [("", "null-sender"), (SENDER, "notify-never")])
+def test_what_nobody_hears_of_is_given_up_at_its_expiry_and_not_before(sender, rule):
+    played = case(notify="NEVER")
+    played.book.sent["t", 0].sender = sender
+    played.image.drops.append(Drop(1, BOB, rule, EPOCH + 890.0))
+    assert laws(played) == ["drop"]
+    played.image.drops[0] = Drop(1, BOB, rule, EPOCH + 901.0)
+    assert laws(played) == []
+
+
+def test_a_report_that_was_dropped_is_an_end_of_those_that_it_told_of():
+    played = case(recipients=(BOB, ANN))
+    take(played, ANN)
+    played.image.drops.append(Drop(REPORT, SENDER, "null-sender", EPOCH + 6.2))
+    told = Reported(at=EPOCH + 5.2, message=1, report=REPORT, action="failed", to=SENDER, recipients=(BOB,))
+    played.facts.append((1_005.2, told))
+    assert laws(played) == ["LOST", "drop"]  # nothing had failed
+    played.book.refusals[BOB] = [Refusal(1_005.0, 550, "rcpt", "mx0", [1_005.1])]
+    played.book.refusals[SENDER] = [Refusal(1_006.0, 550, "rcpt", "mx0", [1_006.1])]
+    assert laws(played) == []
+    for changes in ({"action": "delayed"}, {"recipients": (ANN,)}, {"report": REPORT + 1}):
+        played.facts[0] = (1_005.2, msgspec.structs.replace(told, **changes))
+        assert laws(played) == ["LOST"]
+    crash(played, 1_005.25)  # between the report's commit and its fact
+    assert laws(played) == []
 
 
 # --- what people did ---

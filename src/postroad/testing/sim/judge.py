@@ -8,8 +8,9 @@ nothing of the product: it rests on what went over the wire, and at the end on r
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +25,7 @@ RECORD_MAX: Final = 0.05
 """Seconds until what was delivered is durable: what docs/durability.md promises."""
 COMMIT_MAX: Final = 0.03
 """Seconds that a few batches, reads and syncs of a disk that works take besides, in this world."""
+_IDS_BEGIN: Final = 1_577_836_800.0
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -73,6 +75,11 @@ class Judge:
         self.waiting: dict[int, set[int]] = defaultdict(set)
         for message, number, _, _ in self.image.waiting:
             self.waiting[message].add(number)
+        self.reported: dict[int, list[Any]] = defaultdict(list)
+        """Facts Reported, by the id of the report."""
+        for _, fact in played.facts:
+            if type(fact).__name__ == "Reported":
+                self.reported[fact.report].append(fact)  # type: ignore[union-attr]
         self.senders = {sent.sender.lower() for sent in self.book.sent.values() if sent.sender}
         self.people = People(self.plan, self.book)
         self.forward = sum(max(0.0, by) for _, by in self.plan.jumps)
@@ -145,11 +152,25 @@ class Judge:
                 self.breaks(f"given up: {address} at {reported_at:.3f}, though its hosts had been well for long")
         if self.drops[address]:
             ends.append("dropped")
-        if not ends and sent.sender and self.drops[sent.sender.lower()] and self.cause(sent, address, 1e12):
+        if (
+            not ends
+            and sent.sender
+            and any(self._told_of(one, sent, address) for one in self.drops[sent.sender.lower()])
+        ):
             ends.append("report dropped")
         if number in self.waiting.get(_number_of(sent.name), ()):
             ends.append("queued")
         return ends
+
+    def _told_of(self, drop: Drop, sent: Sent, address: str) -> bool:
+        """True if a report that was dropped told that this recipient had failed, and it can have."""
+        if not self.cause(sent, address, self._latest(drop)):
+            return False
+        facts = self.reported.get(drop.message)
+        if facts is None:  # its worker died between the commit of the report and its fact
+            made_at = self._earliest(_time_of(drop.message))
+            return any(made_at <= one.at <= self._latest(drop) for one in self.book.crashes)
+        return any(fact.action == "failed" and address in _lower(fact.recipients) for fact in facts)
 
     def _reported_at(self, address: str, at: float) -> float:
         """Return when the report was made, as far as a fact tells, else when it arrived."""
@@ -336,7 +357,7 @@ class Judge:
                     self.breaks(f"drop: of {address} as from nobody, and it is from {sent.sender}")
                 elif drop.rule == "notify-never" and (sent is None or "NEVER" not in sent.notify):
                     self.breaks(f"drop: of {address} by notify-never, and nobody said NEVER")
-                elif not self.cause(about, address, drop.at):
+                elif not self.cause(about, address, self._latest(drop)):
                     self.breaks(f"drop: of {address} by {drop.rule}, and nothing had failed")
 
     def _look_at_deleted(self, drop: Drop, sent: Sent | None, address: str) -> None:
@@ -349,6 +370,19 @@ class Judge:
     def _latest(self, drop: Drop) -> float:
         """Return when a drop was made at the latest: the wall clock may have been set."""
         return moment(drop.at) + sum(abs(by) for _, by in self.plan.jumps) + 0.001
+
+    def _earliest(self, at: float) -> float:
+        """Return when something was done at the earliest, by its time of the wall clock."""
+        return moment(at) - sum(abs(by) for _, by in self.plan.jumps) - 0.002
+
+
+def _time_of(identifier: int) -> float:
+    """Return when an id was made, by the wall clock: it begins with the milliseconds since 2020."""
+    return _IDS_BEGIN + (identifier >> 22) / 1_000.0
+
+
+def _lower(addresses: Iterable[str]) -> set[str]:
+    return {one.lower() for one in addresses}
 
 
 def _number_of(name: str) -> int:

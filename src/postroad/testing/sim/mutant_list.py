@@ -265,4 +265,10 @@ MUTANTS: Final = (
         "        if table in TABLES:\n",
         "        if table in TABLES[1:]:\n",
     ),
+    _one(
+        "null-sender-mail-is-tried-once",
+        "outbound/trouble.py",
+        "    if reply.is_transient:\n        retry_at",
+        "    if reply.is_transient and message.envelope.sender is not None:\n        retry_at",
+    ),
 )
