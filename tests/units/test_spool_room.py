@@ -17,7 +17,7 @@ from postroad.core.address import parse_mailbox
 from postroad.core.envelope import Envelope, Recipient
 from postroad.core.outcome import DeliveryState
 from postroad.service.threads import WorkerThreads
-from postroad.spool.face import NewMessage, Ruling, Why
+from postroad.spool.face import NewMessage, Ruling, SpoolRefused, Why
 from postroad.spool.ground import ShardSettings
 from postroad.spool.real_disk import OsDisk
 from postroad.spool.shard import Shard
@@ -138,5 +138,48 @@ def test_a_report_is_taken_where_there_is_little_room(tmp_path: Path) -> None:
             assert await shard.claim_report(told_of.id) is not None
             await shard.put(large(shard), replaces=[(told_of.id, [Ruling(0, failed, None)])])
             assert (shard.stats().messages, shard.stats().reports) == (1, 0)
+
+    asyncio.run(work())
+
+
+def test_a_report_of_a_delay_is_not_taken_where_there_is_little_room(tmp_path: Path) -> None:
+    """It ends nothing: those of a long queue would fill the disk."""
+
+    async def work() -> None:
+        disk, later = OsDisk(), outcome.Deferred(reply.LOCAL_TROUBLE, NOW + 300)
+        ended = Ruling(0, DONE, None)
+        delayed = Ruling(1, later, DeliveryState.DUE, NOW + 300, warned=True)
+        async with opened(tmp_path, disk, min_free=0, outlet=FakeOutlet()) as shard:
+            recipients = tuple(Recipient(parse_mailbox(f"{name}@y.example")) for name in "bc")
+            told_of = NewMessage(shard.new_id(), Envelope(None, recipients), b"x", NOW)
+            await shard.put(told_of)
+        async with opened(tmp_path, disk, min_free=2**62, outlet=FakeOutlet()) as shard:
+            assert await looked(shard) is Why.FULL
+            await shard.claim("y.example", NOW, 10)
+            for rulings in ([delayed], [ended, delayed]):
+                with pytest.raises(SpoolRefused) as refused:
+                    await shard.put(large(shard), replaces=[(told_of.id, rulings)])
+                assert refused.value.why is Why.FULL
+            await shard.put(large(shard), replaces=[(told_of.id, [ended])])
+            assert shard.stats().messages == 2
+
+    asyncio.run(work())
+
+
+def test_a_report_waits_where_too_much_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while there is little room: what waits is held in memory."""
+
+    async def work() -> None:
+        disk, failed = OsDisk(), outcome.Failed(reply.RELAY_DENIED)
+        async with opened(tmp_path, disk, min_free=0, outlet=FakeOutlet()) as shard:
+            told_of = large(shard)
+            await shard.put(told_of)
+        async with opened(tmp_path, disk, min_free=2**62, outlet=FakeOutlet()) as shard:
+            assert await looked(shard) is Why.FULL
+            await shard.claim("y.example", NOW, 10)
+            monkeypatch.setattr("postroad.spool.writer.WAITING_PUTS", 0)
+            with pytest.raises(SpoolRefused) as refused:
+                await shard.put(large(shard), replaces=[(told_of.id, [Ruling(0, failed, None)])])
+            assert refused.value.why is Why.BUSY
 
     asyncio.run(work())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.units.test_spool_shard import DONE, NOW, message, opened, run
 
+from postroad.core import facts
 from postroad.core.outcome import Deferred, DeliveryState, Failed
 from postroad.core.reply import LOCAL_TROUBLE, Reply
 from postroad.spool import ground
@@ -130,7 +131,8 @@ def test_a_content_file_whose_put_failed_stays_until_its_row_is_gone(tmp_path: P
 
 def test_a_content_file_goes_with_an_outcome_that_a_failed_sync_had_written(tmp_path: Path) -> None:
     async def work() -> None:
-        async with opened(tmp_path) as shard:
+        outlet = FakeOutlet()
+        async with opened(tmp_path, outlet=outlet) as shard:
             identifier = shard.new_id()
             body = shard.begin_body(identifier)
             await body.write(b"Subject: x\r\n\r\nlong\r\n")
@@ -143,6 +145,8 @@ def test_a_content_file_goes_with_an_outcome_that_a_failed_sync_had_written(tmp_
             await asyncio.wait_for(accepting(shard), 10)
             await shard.flush_records()
             assert shard.stats().messages == 0
+            assert shard.stats().trouble == ""
+        assert [fact.over for fact in outlet.of(facts.Trouble)] == [False, True], "that it is gone is none"
         assert list((tmp_path / "shard-0" / "bodies").iterdir()) == []
 
     run(work())

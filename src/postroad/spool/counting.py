@@ -40,7 +40,7 @@ class Counting(Ground):
             for delivery, _ in entry.applied:
                 agenda.freed(entry.claim, delivery)
         for gone in batch.orphaned:
-            self._in_background(self._threads.run_blocking(self._disk.unlink, self._body_path(gone)))
+            self._in_background(self._unlink_if_there(gone))
         for message, size, in_file in batch.removed:
             self._messages -= 1
             self._octets -= size
@@ -62,6 +62,11 @@ class Counting(Ground):
             self._tell_trouble(str(trouble))
         elif self._trouble:
             self._tell_trouble("", over=True)
+
+    async def _unlink_if_there(self, message: int) -> None:
+        """Unlink the content of a message that ended in a batch nobody was sure of: the reopening may have done it."""
+        with suppress(FileNotFoundError):
+            await self._threads.run_blocking(self._disk.unlink, self._body_path(message))
 
     def _offer(self, put: PutEntry) -> None:
         """Offer a message that is durable now to whoever delivers; else it waits."""

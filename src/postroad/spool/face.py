@@ -245,6 +245,7 @@ class Spool(Protocol):
 
         ``replaces``: rulings of other messages that become true in the same transaction
         (a report takes the place of the deliveries it tells of; a delay report marks them warned).
+        Where all of them end deliveries, the message is taken while the disk is FULL too.
 
         Raises:
             SpoolRefused: not taken, nothing of it remains.

@@ -110,6 +110,9 @@ class Ground:
         self._look_at_free()
         if self._is_full:
             return Why.FULL
+        return self._busy()
+
+    def _busy(self) -> Why | None:
         return Why.BUSY if self.writer.is_full else None
 
     # --- trouble, and its end ---

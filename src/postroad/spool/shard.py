@@ -117,8 +117,7 @@ class Shard(Moving):
         return FileBodyWriter(bodies, message, self._disk, self._threads, self.refusing)
 
     async def put(self, message: NewMessage, *, replaces: Sequence[tuple[MessageId, Sequence[Ruling]]] = ()) -> None:
-        # A report takes the place of what it tells of: like a record it goes in while the disk has little room.
-        if (why := self.refusing()) is not None and not (why is Why.FULL and replaces):
+        if (why := self._refusing(replaces)) is not None:
             await self._drop_body(message)
             raise SpoolRefused(why, self._trouble)
         closed = (self._close_claim(other, rulings) for other, rulings in replaces)
@@ -134,6 +133,17 @@ class Shard(Moving):
             if not put.is_doubtful:  # else the reopening takes its content away: not before its row
                 await self._drop_body(message)
             raise
+
+    def _refusing(self, replaces: Sequence[tuple[MessageId, Sequence[Ruling]]]) -> Why | None:
+        """Return why such a put is refused now.
+
+        A report that takes the place of what it tells of goes in, like a record, while the disk has little room. One
+        of a delay ends nothing: a long queue's would eat the room that is kept for the others.
+        """
+        why = self.refusing()
+        if why is Why.FULL and replaces and all(one.next is None for _, rulings in replaces for one in rulings):
+            return self._busy()
+        return why
 
     async def _drop_body(self, message: NewMessage) -> None:
         if isinstance(message.content, SpoolFile):

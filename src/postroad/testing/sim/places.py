@@ -70,6 +70,7 @@ PLACES: Final[dict[str, Place]] = {
     **_places("Shard._drop_body", "unlink content", Place(6.0, "syncs slow", is_rare=True)),
     **_places("drop_contents", "unlink content", Place(2.0, "failing syncs", is_rare=True)),
     **_places("Counting._on_committed", "unlink content", _OFTEN),
+    **_places("Counting._unlink_if_there", "unlink content", Place(2.0, "failing syncs", is_rare=True)),
     **_places("collect_orphans", "unlink content", Place()),
     **_places("take_files", "link content, sync_directory content", Place(3.0, "adoption")),
     **_places("take_files", "unlink content", Place(6.0, "adoption naming", is_rare=True)),
