@@ -124,8 +124,9 @@ def test_setting_aside_what_is_no_database_may_be_broken_off_anywhere(kind: str,
 def test_setting_aside_goes_on_after_an_error_of_the_disk(files: Files, no_database: Files, is_known: bool) -> None:
     """In the same process: one operation fails, all others work."""
 
-    def attempt(disk: MemoryDisk) -> Found:
-        return reopen(SHARD, vfs_on(disk), disk, (), NOW, 10, is_known)
+    def attempt(disk: MemoryDisk, moved: str = "") -> Found:
+        """As a shard does it."""
+        return reopen(SHARD, vfs_on(disk), disk, (), NOW, 10, is_known and not moved, moved)
 
     files = files if is_known else no_database
     for operation in count(1):
@@ -137,19 +138,20 @@ def test_setting_aside_goes_on_after_an_error_of_the_disk(files: Files, no_datab
                 raise OSError(errno.EIO, "told to fail", path)
 
         disk.on_operation = look
-        moved = ""
+        moved = told = ""
         try:
-            close(attempt(disk))
+            found = attempt(disk)
         except StoreTrouble as error:
-            moved = getattr(error, "moved", "")
+            moved, told = getattr(error, "moved", ""), str(error)
+            found = attempt(disk, moved)
+        assert moved in told
+        assert [found.damaged_at] == damaged_beside(SHARD, disk)
+        close(found)
         disk.on_operation = None
         if disk.operations < wanted:
             break
-        if not moved and not damaged_beside(SHARD, disk):
-            close(attempt(disk))
         after_crash(disk, "kill")
         assert_whole(disk, files)
-        assert len(damaged_beside(SHARD, disk)) == 1
     assert operation > 10
 
 
@@ -164,6 +166,7 @@ def test_each_step_is_durable_before_the_next(files: Files) -> None:
         ("create", mark),
         ("sync_directory", "shard-0"),
         ("make_directories", target),
+        ("sync_directory", "data"),
         ("rename", "spool.db-wal"),
         *synced,
         ("rename", "spool.db"),
@@ -171,3 +174,15 @@ def test_each_step_is_durable_before_the_next(files: Files) -> None:
         ("unlink", mark),
         ("sync_directory", "shard-0"),
     ]
+
+
+@pytest.mark.parametrize("kind", CRASHES[1:])
+def test_a_mark_that_is_found_may_not_be_durable_yet(kind: str, files: Files) -> None:
+    """A process was killed before it could sync it; then, while the next goes on, the power is cut."""
+    for operation in range(1, STEPS_MAX):
+        disk = copy_of(files)
+        broken_off(disk, 2, "kill", is_damaged=True)
+        assert disk.exists(f"{SHARD}/damaged-{int(NOW)}")
+        is_broken = broken_off(disk, operation, kind, is_damaged=False)
+        assert_whole(disk, files)
+    assert is_broken

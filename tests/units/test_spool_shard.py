@@ -361,19 +361,6 @@ def test_a_damaged_content_is_not_sent(tmp_path: Path) -> None:
     run(work())
 
 
-def test_a_database_that_is_none_is_moved_aside_whole(tmp_path: Path) -> None:
-    async def work() -> None:
-        async with opened(tmp_path) as shard:
-            await shard.put(message(shard))
-        (tmp_path / "shard-0" / "spool.db").write_bytes(b"not a database" * 4096)
-        async with opened(tmp_path) as shard:
-            assert shard.stats().messages == 0
-            await shard.put(message(shard))
-        assert (tmp_path / f"shard-0.damaged-{int(NOW)}" / "spool.db").exists()
-
-    run(work())
-
-
 def test_what_cannot_be_read_is_no_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **more: object) -> None:
         raise StoreTrouble(Why.TROUBLE, "disk I/O error")

@@ -269,3 +269,26 @@ def test_a_caller_that_goes_away_does_not_stop_its_put(tmp_path: Path) -> None:
             assert shard.stats().messages == 1
 
     run(work())
+
+
+def test_a_database_that_is_none_is_moved_aside_whole(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            await shard.put(message(shard))
+        (tmp_path / "shard-0" / "spool.db").write_bytes(b"not a database" * 4096)
+        outlet = FakeOutlet()
+        async with opened(tmp_path, outlet=outlet) as shard:
+            assert shard.stats().messages == 0
+            await shard.put(message(shard))
+        assert len(outlet.of(facts.Damaged)) == 1
+        moved = tmp_path / f"shard-0.damaged-{int(NOW)}"
+        assert (moved / "spool.db").exists()
+        (tmp_path / f"shard-1.{moved.suffix}").mkdir()
+        for _ in range(2):
+            outlet = FakeOutlet()
+            async with opened(tmp_path, outlet=outlet):
+                pass
+            told = outlet.of(facts.Damaged)
+            assert [(fact.what, fact.where) for fact in told] == [("database", str(moved))], "at each start, once"
+
+    run(work())

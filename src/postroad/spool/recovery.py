@@ -31,7 +31,7 @@ class SetAside(StoreTrouble):
     """The damaged database was moved to ``moved``, but a new one cannot be made now."""
 
     def __init__(self, moved: str, error: StoreTrouble) -> None:
-        super().__init__(error.why, str(error))
+        super().__init__(error.why, f"{error} (the database was damaged, and moved to {moved})")
         self.moved = moved
 
 
@@ -118,14 +118,19 @@ def set_aside(directory: str, disk: Disk, now: float) -> str:
 
     Broken off anywhere, by a crash or an error, it is gone on with before anything is opened again: a database without
     its WAL may look well and lacks mail, and SQLite deletes a WAL that it finds beside a new database.
+
+    Raises:
+        SetAside: all of it is there, but the disk does not work now: it must not be done again.
+        StoreTrouble: the disk does not work now.
     """
     with store_step():
         if (name := _begun(directory, disk)) is None:
             name = _free_name(directory, disk, now)
             disk.create(f"{directory}/{name}").close()
-            disk.sync_directory(directory)
+        disk.sync_directory(directory)  # also of a mark that was there: who made it may not have come to that
         target = f"{directory}.{name}"
         disk.make_directories(target)
+        disk.sync_directory(_parent(directory))  # likewise
         database, *beside = database_files(directory)
         # The database last: when it is there, all of it is, and what is here is not its.
         for paths in (beside, [database]):
@@ -134,8 +139,12 @@ def set_aside(directory: str, disk: Disk, now: float) -> str:
                     disk.rename(path, _inside(target, path))
             disk.sync_directory(target)
             disk.sync_directory(directory)
-        disk.unlink(f"{directory}/{name}")
-        disk.sync_directory(directory)
+    try:
+        with store_step():
+            disk.unlink(f"{directory}/{name}")
+            disk.sync_directory(directory)
+    except StoreTrouble as error:
+        raise SetAside(target, error) from error
     return target
 
 
@@ -153,6 +162,10 @@ def _free_name(directory: str, disk: Disk, now: float) -> str:
         count += 1
         name = f"{base}-{count}"
     return name
+
+
+def _parent(directory: str) -> str:
+    return directory.rsplit("/", 1)[0]
 
 
 def _inside(target: str, path: str) -> str:
@@ -197,7 +210,7 @@ def _named(name: str) -> int | None:
 
 def damaged_beside(directory: str, disk: Disk) -> list[str]:
     """Return the directories of databases of this shard that were set aside as damaged."""
-    parent, name = directory.rsplit("/", 1)
+    parent, name = _parent(directory), directory.rsplit("/", 1)[1]
     return [f"{parent}/{other}" for other in sorted(disk.list(parent)) if other.startswith(f"{name}.{MARK}")]
 
 

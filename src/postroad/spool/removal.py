@@ -34,10 +34,11 @@ def remove_shard(directory: str, disk: Disk) -> None:
     # The database first, durably: where its last transactions are in the WAL alone, without that it has back what
     # has been moved, and delivered since. A WAL without a database is nothing, and SQLite takes it for nothing.
     database, *beside = database_files(directory)
-    for path in (database, *beside, f"{directory}/{LOCK_NAME}"):
+    if disk.exists(database):
+        disk.unlink(database)
+    disk.sync_directory(directory)  # also where it is gone: the sync may be what failed the last time
+    for path in (*beside, f"{directory}/{LOCK_NAME}"):
         if disk.exists(path):
             disk.unlink(path)
-            if path == database:
-                disk.sync_directory(directory)
     disk.remove_directory(directory)
     disk.sync_directory(directory.rsplit("/", 1)[0])

@@ -36,7 +36,7 @@ from postroad.spool.face import (
 )
 from postroad.spool.ground import REPORTS_READ, ShardSettings, whole
 from postroad.spool.owner import LockOwner, Owner
-from postroad.spool.recovery import BODIES, collect_orphans, reopen
+from postroad.spool.recovery import BODIES, collect_orphans, damaged_beside, reopen
 from postroad.spool.rows import (
     Head,
     HeadRow,
@@ -90,6 +90,7 @@ class Shard(Moving):
                 reopen, directory, settings.store, disk, (), clock.now(), REPORTS_READ, lane=lane
             )
             await threads.run_blocking(collect_orphans, directory, disk, found.store, lane=lane)
+            beside = await threads.run_blocking(damaged_beside, directory, disk, lane=lane)
             shard = cls(
                 directory,
                 number=number,
@@ -104,6 +105,9 @@ class Shard(Moving):
         except BaseException:
             owner.release()
             raise
+        for where in beside:  # at each start: nobody may have lived to tell, and mail waits there for a salvage
+            if where != found.damaged_at:
+                outlet.emit(facts.Damaged(at=clock.now(), what="database", where=where))
         await shard._measure_free()
         return shard
 
