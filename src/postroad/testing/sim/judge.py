@@ -1,30 +1,29 @@
 """The judge: what every client was told, what every next hop took, and whether that is the promise.
 
 Owns: the laws about messages: none lost, none that was refused, none torn, duplicates with their cause, reports and
-drops with theirs, contents. Does not own: laws about limits, times and facts (judge_more.py), seeing (book.py). Imports
-nothing of the product: it rests on what went over the wire, and at the end on rows and files (disk_image.py).
+drops with theirs, contents. Does not own: copies (judge_copies.py), reports as such (judge_reports.py), laws about
+limits, times, facts (judge_more.py), seeing (book.py). Imports nothing of the product: it rests on what went over the
+wire, and at the end on rows and files (disk_image.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Container, Iterable
 from typing import Any, Final
 
 import msgspec
 
-from postroad.testing.sim.book import Crash, Sent, Take
+from postroad.testing.sim.book import Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
+from postroad.testing.sim.judge_copies import COMMIT_MAX, DRAIN_MAX, RECORD_MAX, TROUBLED_FOR, look_at_copies
+from postroad.testing.sim.judge_reports import look_at_names, look_at_promised, look_at_report
 from postroad.testing.sim.judge_steering import BY_HAND, People, moment
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.resolver import NO_SUCH_DOMAIN, NULL_MX
 from postroad.testing.sim.world import Played
 
-RECORD_MAX: Final = 0.05
-"""Seconds until what was delivered is durable: what docs/durability.md promises."""
-COMMIT_MAX: Final = 0.03
-"""Seconds that a few batches, reads and syncs of a disk that works take besides, in this world."""
 _IDS_BEGIN: Final = 1_577_836_800.0
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -41,10 +40,6 @@ class Verdict(msgspec.Struct):
     accepted: int = 0
     unknown: int = 0
     refused: int = 0
-
-
-DRAIN_MAX: Final = 40.0
-"""Seconds that a stop in order may take: what waits, and the records."""
 
 
 class Judge:
@@ -75,11 +70,18 @@ class Judge:
         self.waiting: dict[int, set[int]] = defaultdict(set)
         for message, number, _, _ in self.image.waiting:
             self.waiting[message].add(number)
+        self.facts: dict[str, list[tuple[float, Any]]] = defaultdict(list)
+        for when, fact in played.facts:
+            self.facts[type(fact).__name__].append((when, fact))
         self.reported: dict[int, list[Any]] = defaultdict(list)
         """Facts Reported, by the id of the report."""
-        for _, fact in played.facts:
-            if type(fact).__name__ == "Reported":
-                self.reported[fact.report].append(fact)  # type: ignore[union-attr]
+        for _, fact in self.facts["Reported"]:
+            self.reported[fact.report].append(fact)
+        self.stored_at: dict[str, list[float]] = defaultdict(list)
+        """Recipient -> when a fact said that it lies in its Maildir."""
+        for when, fact in self.facts["Delivered"]:
+            if fact.destination.startswith("maildir:"):
+                self.stored_at[fact.recipient.lower()].append(when)
         self.senders = {sent.sender.lower() for sent in self.book.sent.values() if sent.sender}
         self.people = People(self.plan, self.book)
         self.forward = sum(max(0.0, by) for _, by in self.plan.jumps)
@@ -90,7 +92,8 @@ class Judge:
             self._look_at(sent)
         self._look_at_takes()
         self._look_at_drops()
-        self._look_at_names_of_reports()
+        look_at_names(self)
+        look_at_promised(self)
         return self.verdict
 
     def breaks(self, law: str) -> None:
@@ -123,16 +126,16 @@ class Judge:
             if any(ends.values()) and not all(ends.values()):
                 missing = [address for address, found in ends.items() if not found]
                 self.breaks(f"torn: {name} was kept for some recipients, and not for {', '.join(missing)}")
-        self._look_at_copies(sent)
+        look_at_copies(self, sent)
 
     def _is_kept_by_a_failed_sync(self, sent: Sent) -> bool:
         """True if the disk failed when the client was refused, and its worker died before the disk was well again."""
         if sent.code != 451 or not self.is_troubled(sent.dot_at, sent.told_at):
             return False
-        last = sent.told_at  # tries to open it again are REOPEN_LONGEST apart, and each fails visibly
-        for at, _ in self.played.troubles:
-            if last < at <= last + 15.0:
-                last = at
+        last = sent.told_at  # tries to open it again are REOPEN_LONGEST apart, and each fails, or takes long, visibly
+        for at, why in self.played.troubles:
+            if last - 15.0 < at <= last + 15.0:
+                last = max(last, at + seconds_of(why))
         ends = (*self.book.crashes, *self.book.stops)
         return any(sent.worker in one.workers and sent.told_at - 0.1 <= one.at <= last + 15.0 for one in ends)
 
@@ -144,7 +147,7 @@ class Judge:
         failed = [at for at, action in self.reports[address] if action == "failed"]
         if failed:
             ends.append("reported")
-            reported_at = self._reported_at(address, min(failed))
+            reported_at = self.reported_at(address, min(failed))
             cause = self.cause(sent, address, reported_at)
             if not cause:
                 self.breaks(f"report without cause: on {address} at {min(failed):.3f}")
@@ -164,19 +167,20 @@ class Judge:
 
     def _told_of(self, drop: Drop, sent: Sent, address: str) -> bool:
         """True if a report that was dropped told that this recipient had failed, and it can have."""
-        if not self.cause(sent, address, self._latest(drop)):
-            return False
+        return bool(self.cause(sent, address, self.latest(drop))) and self.is_dropped_report(drop, address, ("failed",))
+
+    def is_dropped_report(self, drop: Drop, address: str, actions: Container[str]) -> bool:
+        """True if the message that was dropped is a report that told this of a recipient."""
         facts = self.reported.get(drop.message)
         if facts is None:  # its worker died between the commit of the report and its fact
-            made_at = self._earliest(_time_of(drop.message))
-            return any(made_at <= one.at <= self._latest(drop) for one in self.book.crashes)
-        return any(fact.action == "failed" and address in _lower(fact.recipients) for fact in facts)
+            made_at = self.earliest(time_of(drop.message))
+            return any(made_at <= one.at <= self.latest(drop) for one in self.book.crashes)
+        return any(fact.action in actions and address in lower(fact.recipients) for fact in facts)
 
-    def _reported_at(self, address: str, at: float) -> float:
+    def reported_at(self, address: str, at: float) -> float:
         """Return when the report was made, as far as a fact tells, else when it arrived."""
-        for when, fact in self.played.facts:
-            named = getattr(fact, "recipients", ())
-            if type(fact).__name__ == "Reported" and fact.action == "failed" and address in named:  # type: ignore[union-attr]
+        for when, fact in self.facts["Reported"]:
+            if fact.action == "failed" and address in lower(fact.recipients):
                 return when
         return at
 
@@ -212,81 +216,30 @@ class Judge:
         patience += sum(one.seconds for one in plan.spells) + sum(one.down + 5.0 for one in plan.blows)
         return at - max(START + max(ends), sent.dot_at) - patience
 
-    # --- duplicates ---
-
-    def _look_at_copies(self, sent: Sent) -> None:
-        for address in sent.recipients:
-            takes = self.deliveries[address]
-            for take, following in pairwise(takes):
-                self.verdict.duplicates[self._why_again(take, following, address)] += 1
-            if self.stored[address] > 1:
-                self.breaks(f"doubled: {address} lies {self.stored[address]} times in its Maildir")
-            failed = [at for at, action in self.reports[address] if action == "failed"]
-            if takes and failed and takes[0].reply_at and not self._crash_after(takes[0], 1e12):
-                self.breaks(f"delivered and reported as failed: {address}, nothing was lost")
-
-    def _why_again(self, take: Take, following: Take, address: str) -> str:
-        if not take.reply_at:
-            gap = min(one.retry_first for one in self.people.terms(take.at, following.at))
-            is_soon = following.at - take.at < 0.9 * gap and following.peer != take.peer
-            is_soon = is_soon and not self.people.made_due(None, address, take.at, following.at)
-            if (
-                is_soon
-                and not self.plan.jumps
-                and not any(take.at <= one.at <= following.at for one in self.book.crashes)
-                and not self._is_of_the_dead(take)
-            ):
-                self.breaks(
-                    f"doubled: {address} at {following.at:.3f} by another host, right after one that had it all"
-                )
-            return "the final reply was lost"
-        crash = self._crash_after(take, following.at)
-        stop = next((one for one in self.book.stops if take.worker in one.workers and one.at <= following.at), None)
-        if crash is None and stop is not None and self.is_troubled(take.reply_at - 30.0, stop.at + DRAIN_MAX):
-            return "stop in order while the disk was in trouble"
-        if crash is None:
-            self.breaks(
-                f"doubled: {address} was taken at {take.at:.3f}, the reply arrived, and again at {following.at:.3f}"
-            )
-            return "none"
-        gap = crash.at - take.reply_at
-        if gap <= RECORD_MAX + COMMIT_MAX:
-            return "crash between delivery and record"
-        if self._goes_on(take, address):
-            return "crash while other recipients of the same attempt were under way"
-        if self.is_troubled(take.reply_at - 30.0, crash.at):
-            return "crash while the disk was in trouble"
-        self.breaks(f"doubled: {address} was delivered {gap:.3f} s before the crash at {crash.at:.3f}, and again")
-        return "none"
+    # --- what the disk cannot have known ---
 
     def is_troubled(self, begin: float, end: float) -> bool:
-        return any(begin <= at <= end for at, _ in self.played.troubles)
+        """True if an operation failed, or was under way for long, in that span."""
+        return any(at <= end and at + seconds_of(why) >= begin for at, why in self.played.troubles)
 
-    def _goes_on(self, take: Take, address: str) -> bool:
-        """True if the host had just put off another recipient of the message: then the next host was being asked."""
-        sent = self.book.sent.get((take.token, take.attempt))
-        for other in () if sent is None else sent.recipients:
-            for refusal in self.book.refusals.get(other, ()) if other != address else ():
-                if refusal.peer == take.peer and abs(refusal.at - take.at) < 15.0:
-                    return True
-        return False
-
-    def _crash_after(self, take: Take, before: float) -> Crash | None:
-        for crash in self.book.crashes:
-            if take.worker in crash.workers and take.reply_at <= crash.at <= before:
-                return crash
-        return None
-
-    def _is_of_the_dead(self, take: Take) -> bool:
-        """True if its worker had died before the host had it all: the octets were under way already."""
-        return any(take.worker in crash.workers and crash.at < take.at for crash in self.book.crashes)
+    def is_forgotten(self, at: float, before: float = math.inf) -> bool:
+        """True if what a worker had done at ``at`` may not have come to the disk: a crash, or trouble and an end."""
+        for one in self.book.crashes:
+            if at <= one.at <= min(before, at + RECORD_MAX + COMMIT_MAX):
+                return True
+            if at <= one.at <= before and self.is_troubled(at - TROUBLED_FOR, one.at):
+                return True
+        return any(
+            at - DRAIN_MAX <= one.at <= before and self.is_troubled(at - TROUBLED_FOR, one.at + DRAIN_MAX)
+            for one in self.book.stops
+        )
 
     # --- what arrived ---
 
     def _look_at_takes(self) -> None:
         for take in self.book.takes:
             if take.report:
-                self._look_at_report(take)
+                look_at_report(self, take)
                 continue
             sent = self.book.sent.get((take.token, take.attempt))
             if sent is None:
@@ -305,32 +258,6 @@ class Judge:
             if sent is None or stored.seen.hash != sent.hash or stored.address not in sent.recipients:
                 self.breaks(f"content: {stored.name} in the Maildir of {stored.address} is not what was sent")
 
-    def _look_at_report(self, take: Take) -> None:
-        if take.sender:
-            self.breaks(f"report: {take.peer} took one at {take.at:.3f} that is from {take.sender}, not from nobody")
-        sent = self.book.sent.get((take.token, take.attempt))
-        for address in take.recipients:
-            if address not in self.senders:
-                self.breaks(f"report: went to {address}, who sent nothing")
-        if sent is None:
-            return
-        for address, action in take.report:
-            if address not in sent.recipients:
-                self.breaks(f"report: tells of {address}, who is no recipient of {sent.token}.{sent.attempt}")
-            taken = self.deliveries[address] or self.stored[address]
-            if action in ("delivered", "relayed") and not taken:
-                self.breaks(f"report: says that {address} was {action}, and nobody took it")
-            if action == "failed" and "NEVER" in sent.notify:
-                self.breaks(f"report: on {address}, whose sender wants to hear nothing")
-
-    def _look_at_names_of_reports(self) -> None:
-        """The same thing is told once: a second report that is another message is one too many."""
-        told: dict[tuple[str, str], str] = {}
-        for take in self.book.takes:
-            for one in take.report:
-                if told.setdefault(one, take.name) != take.name:
-                    self.breaks(f"told twice: that {one[0]} is {one[1]}, by {told[one]} and by {take.name}")
-
     def _look_at_drops(self) -> None:
         """Every drop's rule must be one that applies."""
         by_address = {address: sent for sent in self.book.sent.values() for address in sent.recipients}
@@ -347,7 +274,7 @@ class Judge:
                 elif drop.rule.startswith("queue delete by "):
                     self._look_at_deleted(drop, sent, address)
                 elif drop.rule == BY_HAND:
-                    if not self.people.may_have("bounce", sent, address, self._latest(drop)):
+                    if not self.people.may_have("bounce", sent, address, self.latest(drop)):
                         self.breaks(f"drop: of {address} by {drop.rule}, and nobody asked")
                     elif sent is not None and sent.sender and "NEVER" not in sent.notify:
                         self.breaks(f"drop: of {address} by {drop.rule}, and its sender wants a report")
@@ -357,31 +284,37 @@ class Judge:
                     self.breaks(f"drop: of {address} as from nobody, and it is from {sent.sender}")
                 elif drop.rule == "notify-never" and (sent is None or "NEVER" not in sent.notify):
                     self.breaks(f"drop: of {address} by notify-never, and nobody said NEVER")
-                elif not self.cause(about, address, self._latest(drop)):
+                elif not self.cause(about, address, self.latest(drop)):
                     self.breaks(f"drop: of {address} by {drop.rule}, and nothing had failed")
 
     def _look_at_deleted(self, drop: Drop, sent: Sent | None, address: str) -> None:
         who = drop.rule.removeprefix("queue delete by ")
         if not any(
-            one.who == who and one.at <= self._latest(drop) for one in self.people.about("delete", sent, address)
+            one.who == who and one.at <= self.latest(drop) for one in self.people.about("delete", sent, address)
         ):
             self.breaks(f"drop: of {address} by {drop.rule}, who did not ask for that")
 
-    def _latest(self, drop: Drop) -> float:
+    def latest(self, drop: Drop) -> float:
         """Return when a drop was made at the latest: the wall clock may have been set."""
         return moment(drop.at) + sum(abs(by) for _, by in self.plan.jumps) + 0.001
 
-    def _earliest(self, at: float) -> float:
+    def earliest(self, at: float) -> float:
         """Return when something was done at the earliest, by its time of the wall clock."""
         return moment(at) - sum(abs(by) for _, by in self.plan.jumps) - 0.002
 
 
-def _time_of(identifier: int) -> float:
+def time_of(identifier: int) -> float:
     """Return when an id was made, by the wall clock: it begins with the milliseconds since 2020."""
     return _IDS_BEGIN + (identifier >> 22) / 1_000.0
 
 
-def _lower(addresses: Iterable[str]) -> set[str]:
+def seconds_of(trouble: str) -> float:
+    """Return how long an operation took that was slow; 0.0 for one that failed."""
+    before, found, seconds = trouble.partition("slow for ")
+    return float(seconds.split()[0]) if found and not before else 0.0
+
+
+def lower(addresses: Iterable[str]) -> set[str]:
     return {one.lower() for one in addresses}
 
 

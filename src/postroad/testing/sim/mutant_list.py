@@ -271,4 +271,10 @@ MUTANTS: Final = (
         "    if reply.is_transient:\n        retry_at",
         "    if reply.is_transient and message.envelope.sender is not None:\n        retry_at",
     ),
+    _one(
+        "success-is-not-reported",
+        "outbound/trouble.py",
+        "        return Ruling(number, outcome, DeliveryState.REPORT_RELAYED)\n",
+        "        return Ruling(number, outcome, None)\n",
+    ),
 )
