@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.sim.evidence import ANN, BOB, PEER, REPORT, SENDER, case, crash, laws, report, store, take
+from tests.sim.evidence import ANN, BOB, PEER, REPORT, SENDER, case, crash, laws, order, report, store, take
 
 from postroad.core.facts import Reported
 from postroad.testing.sim.book import Refusal
@@ -189,6 +189,16 @@ def test_what_was_delivered_is_dropped_only_if_that_was_forgotten():
     assert laws(played) == ["delivered and dropped"]
     played.book.crashes.clear()
     crash(played, 1_002.12)
+    assert laws(played) == []
+
+
+def test_what_was_delivered_may_be_deleted_while_its_report_of_success_is_due():
+    played = case()
+    take(played)
+    order(played, "delete", recipients=1)
+    played.image.drops.append(Drop(1, BOB, "queue delete by person1", EPOCH + 5.05))
+    assert laws(played) == ["delivered and dropped"]
+    played.book.sent["t", 0].notify = "SUCCESS"
     assert laws(played) == []
 
 
