@@ -1,13 +1,14 @@
 """The machine's disk as one of its processes sees it: every operation may be the last.
 
-Owns: where crashes and errors fall (before, in, after an operation), descriptors that die with their process. Does not
-own: what is seen and what is durable (testing/memory_disk.py), when something falls (chaos.py). SQLite reaches the same
+Owns: where crashes and errors fall (before, in, after an operation), descriptors that die with their process, which of
+them are open (what leaks shows here). Does not own: what is seen and what is durable (testing/memory_disk.py), when something falls (chaos.py). SQLite reaches the same
 disk by testing/fault_vfs.py.
 """
 
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,8 @@ class ProcessDisk:
         self.disk = disk
         self.process = process
         self.chaos = chaos
+        self.open_files: Counter[str] = Counter()
+        """How often each is open; by the path that it was opened by."""
         process.on_death.append(self._let_go)
 
     def _let_go(self) -> None:
@@ -77,9 +80,12 @@ class ProcessDisk:
 
     def write_again(self, path: str) -> None:
         file = self.open(path)
-        for offset in range(0, file.size(), WRITTEN_AGAIN_AT_ONCE):
-            file.write_at(offset, file.read_at(offset, WRITTEN_AGAIN_AT_ONCE))
-        file.sync()
+        try:
+            for offset in range(0, file.size(), WRITTEN_AGAIN_AT_ONCE):
+                file.write_at(offset, file.read_at(offset, WRITTEN_AGAIN_AT_ONCE))
+            file.sync()
+        finally:
+            file.close()
 
     def rename(self, old: str, new: str) -> None:
         self.do("rename", new, lambda: self.disk.rename(old, new))
@@ -128,12 +134,14 @@ class ProcessDisk:
 class ProcessFile:
     """Implements faces.DiskFile, and what an SQLite VFS needs besides."""
 
-    __slots__ = ("_disk", "_file", "_path")
+    __slots__ = ("_disk", "_file", "_is_open", "_path")
 
     def __init__(self, disk: ProcessDisk, path: str, file: MemoryFile) -> None:
         self._disk = disk
         self._path = path
         self._file = file
+        self._is_open = True
+        disk.open_files[path] += 1
 
     def write(self, octets: bytes | memoryview) -> None:
         self.write_at(self._file.size(), octets)
@@ -162,6 +170,9 @@ class ProcessFile:
         self._disk.do("sync", self._path, self._file.sync, lambda: self._file.sync_part(self._disk.chaos.dice))
 
     def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._disk.open_files[self._path] -= 1
         self._file.close()
 
 

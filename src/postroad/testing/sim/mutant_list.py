@@ -277,4 +277,10 @@ MUTANTS: Final = (
         "        return Ruling(number, outcome, DeliveryState.REPORT_RELAYED)\n",
         "        return Ruling(number, outcome, None)\n",
     ),
+    _one(
+        "content-file-stays-open",
+        "spool/content.py",
+        "    def close(self) -> None:\n        self._file.close()\n",
+        "    def close(self) -> None:\n        pass\n",
+    ),
 )

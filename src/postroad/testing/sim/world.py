@@ -18,11 +18,12 @@ import apsw
 import msgspec
 
 from postroad.core.facts import AnyFact
+from postroad.spool.store import database_files
 from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim.book import Book
 from postroad.testing.sim.clients import Client
 from postroad.testing.sim.disk_image import Image, read_image
-from postroad.testing.sim.house import RELAY
+from postroad.testing.sim.house import RELAY, Worker
 from postroad.testing.sim.kernel import START, Kernel
 from postroad.testing.sim.machine import Machine
 from postroad.testing.sim.network import Network, Served
@@ -236,6 +237,8 @@ class World:
             left += [f"{worker.process.name} has {names['session']} sessions"] if names["session"] else []
             if worker.outbound is not None and (lanes := worker.outbound._scheduler.destinations.lanes):  # noqa: SLF001
                 left.append(f"{worker.process.name} has {lanes} lanes")
+            left += _open_files(worker)
+            left += _in_hand(worker)
         return left
 
     def _end(self) -> tuple[bool, bool, list[str]]:
@@ -247,7 +250,7 @@ class World:
             self.kernel.run(partial(self._is_stopped, done, crashes), self.kernel.now + 400.0)
             if len(self.book.crashes) == crashes:
                 self.book.broken += self._tasks_left()
-                return True, bool(done), left
+                return True, bool(done), left + (self._left_by_the_stop() if done else [])
             self.kernel.after(12.0, self.machine.start_anew)  # later than any machine is down
             self.kernel.run(lambda: False, self.kernel.now + 13.0)
             self.kernel.run(self._is_quiet, self.kernel.now + self.plan.expire + SLACK)
@@ -270,6 +273,13 @@ class World:
             for task in worker.process.loop.tasks.values()
         ]
 
+    def _left_by_the_stop(self) -> list[str]:
+        return [
+            f"{text} after the stop"
+            for worker in self.machine.workers.values()
+            for text in (*_open_files(worker), *_in_hand(worker), *_reads(worker))
+        ]
+
     def _trace(self) -> str:
         found = hashlib.sha256()
         for at, text in self.book.lines:
@@ -280,6 +290,32 @@ class World:
         for name, octets in self.machine.disk.contents():
             found.update(name.encode() + octets)
         return found.hexdigest()
+
+
+def _open_files(worker: Worker) -> list[str]:
+    """Say what is open in a process. SQLite has each file of a store that is open once."""
+    shard = worker.shard
+    own = () if shard is None or shard._is_closed else database_files(shard._directory)  # noqa: SLF001 - nobody else asks
+    return [
+        f"{worker.process.name} has {path} open {count} times"
+        for path, count in worker.disk.open_files.items()
+        if count > (path in own)
+    ]
+
+
+def _in_hand(worker: Worker) -> list[str]:
+    """Say what memory has in somebody's hands, while nothing is queued."""
+    if worker.shard is None:
+        return []
+    agenda = worker.shard.agenda
+    counts = {"claims": agenda.claims, "puts": agenda.arriving, "steered deliveries": agenda.changing}
+    return [f"{worker.process.name} has {len(some)} {what} in hand" for what, some in counts.items() if some]
+
+
+def _reads(worker: Worker) -> list[str]:
+    """Say what is told of every change, though nobody reads any more."""
+    watches = 0 if worker.shard is None else len(worker.shard.agenda._watches)  # noqa: SLF001 - nobody else asks
+    return [f"{worker.process.name} has {watches} watches"] if watches else []
 
 
 def _dice(seed: int, name: str) -> SeededDice:
