@@ -7,6 +7,7 @@ Each test runs the command in a process of its own, as people do: it fixes the o
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,11 @@ import msgspec
 import pytest
 
 from postroad.testing.sim.mutant_list import MUTANTS
-from postroad.testing.sim.mutants import SOURCE, apply
+from postroad.testing.sim.mutants import PATCHES, SOURCE, apply, patch, what_came
 from postroad.testing.sim.places import MOMENTS, PLACES
 from postroad.testing.sim.shrink import shrink
 from postroad.testing.sim.story import Plan
-from postroad.testing.sim.summary import Summary
+from postroad.testing.sim.summary import SEEDS_MIN, Summary, version_of
 from postroad.testing.sim.teller import tell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,15 +67,42 @@ def test_processes_side_by_side_come_to_the_same_and_a_sum_goes_on_where_it_ende
     for one in sums:
         one.seconds = 0.0
     assert sums[0] == sums[1]
-    assert sim("run", "1-6", "--letters", "30", "--sum", str(alone)).returncode != 0
+    longer = sim("run", "1-6", "--letters", "30", "--sum", str(alone))
+    assert longer.returncode == 2
+    assert longer.stderr.startswith("the sum is of stories with 20 letters, not 30")
+
+
+def test_a_sum_of_another_version_of_the_product_is_not_gone_on_with(tmp_path):
+    product, kept = tmp_path / "product", tmp_path / "sum"
+    (product / "__pycache__").mkdir(parents=True)
+    (product / "a.py").write_text("1")
+    first = version_of(product)
+    (product / "__pycache__" / "a.pyc").write_text("whatever")
+    assert version_of(product) == first
+    one = Summary(seeds=1, letters=20, version=first)
+    one.write(kept)
+    assert f"version {first} of the product" in "\n".join(Summary.read(kept).lines(places=False))
+    (product / "a.py").write_text("2")
+    one.begin(20, first)
+    with pytest.raises(ValueError, match=f"the sum is of version {first} of the product.*: name another file"):
+        one.begin(20, version_of(product))
+    done = sim("run", "1-2", "--letters", "20", "--sum", str(kept))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name another file, or remove that one" in done.stderr
+    (product / "a.py").rename(product / "b.py")
+    (product / "b.py").write_text("1")
+    assert version_of(product) != first
 
 
 def test_a_place_that_is_not_in_the_list_is_told_and_a_seldom_one_counted():
-    one = Summary(passed={"write WAL in Nobody.knows": 1})
+    one = Summary(passed={"write WAL in Nobody.knows": 1}, seeds=SEEDS_MIN)
     assert "not in the list of places: write WAL in Nobody.knows" in one.lines(places=False)
     assert one.lines()[-2] == f"places: {len(PLACES)}, of them under 100 in a moment: {len(PLACES)}"
     one.fell = {f"{moment}|{name}": 100 for name in PLACES for moment in MOMENTS}
     assert one.lines()[-2].endswith("under 100 in a moment: 0")
+    few = Summary(passed=one.passed, seeds=50).lines()
+    assert few[-2].startswith(f"places: {len(PLACES)}; which are seldom is told from 5,000 seeds on")
+    assert not any("*" in line for line in few)
 
 
 def test_a_timeline_can_be_read():
@@ -82,22 +110,58 @@ def test_a_timeline_can_be_read():
     assert "CRASH (" in done.stdout
     assert "hears 250" in done.stdout
     assert " takes " in done.stdout
+    assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["reply-before-sync", "content-directory-not-synced"])
+@pytest.mark.parametrize("name", ["reply-before-sync", "content-directory-not-synced", "content-file-stays-open"])
 def test_a_bug_is_seen(name):
     done = sim("mutants", name, "--seeds", "20")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "found with seed" in done.stdout
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
-def test_each_mutant_still_applies(mutant, tmp_path):
-    for path in {path for path, _, _ in mutant.edits}:
-        target = tmp_path / "postroad" / path
+def test_what_the_simulation_cannot_play_is_not_found():
+    law = "seed 3 broke: LOST: s1n3 for a@b"
+    own = "seed 2 broke: error of ours: the simulation itself: Exception in callback: KeyError('x')"
+    raised = "seed 3 broke: the simulation itself: Traceback (most recent call last):\n  File x\nTypeError: no such\n"
+    found = what_came("one", f"seed 3 broke 1 laws; LOST\n{law}\n", "", 1, 1.0)
+    assert (found.seeds, found.law, found.trouble) == (3, "LOST: s1n3 for a@b", "")
+    assert what_came("one", f"{own}\n{law}\n", "", 1, 1.0).seeds == 3
+    for said, last in ((raised, "TypeError: no such"), (own, "KeyError('x')")):
+        found = what_came("one", said, "", 1, 1.0)
+        assert found.seeds == 0
+        assert found.trouble.startswith("the simulation itself: ")
+        assert found.trouble.endswith(last)
+    assert what_came("one", "", "x\nImportError: y\n", 1, 1.0).trouble == "ImportError: y"
+
+
+def _copied(paths, source):
+    for path in paths:
+        target = source / "postroad" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(SOURCE / "postroad" / path, target)
+
+
+def _compiles(source):
+    for path in source.rglob("*.py"):
+        compile(path.read_text(), str(path), "exec")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
+def test_each_mutant_still_applies(mutant, tmp_path):
+    _copied({path for path, _, _ in mutant.edits}, tmp_path)
     assert apply(mutant, tmp_path) == ""
+    _compiles(tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("patch"), reason="needs patch")
+@pytest.mark.parametrize("file", sorted(PATCHES.glob("*.patch")), ids=lambda one: one.stem)
+def test_each_patch_still_applies(file, tmp_path):
+    paths = set(re.findall(r"^\+\+\+ b/src/postroad/(\S+)", file.read_text(), re.MULTILINE))
+    assert paths
+    _copied(paths, tmp_path)
+    assert patch(file, tmp_path) == ""
+    _compiles(tmp_path)
 
 
 def test_a_story_is_made_shorter_as_long_as_it_breaks():

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from postroad.testing.sim.judge_more import judge
-from postroad.testing.sim.run import Options, run_seeds
+from postroad.testing.sim.run import Options, python, run_seeds
 from postroad.testing.sim.shrink import shrink
 from postroad.testing.sim.story import Plan
 from postroad.testing.sim.teller import LETTERS, tell
@@ -42,7 +42,11 @@ def run(options: argparse.Namespace) -> int:
         says_trace=options.trace,
         stops=options.stop,
     )
-    total = run_seeds(int(first), int(last or first), how, say)
+    try:
+        total = run_seeds(int(first), int(last or first), how, say)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     for line in total.lines(places=not options.brief):
         say(line)
     return 1 if total.broken else 0
@@ -56,7 +60,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 def replay(options: argparse.Namespace) -> int:
     """Play one story and print its timeline."""
-    played = play(plan_of(options))
+    played = play(plan_of(options), collects=False)
     verdict = judge(played)
     lines = [*played.book.lines, *((at, f"  fact: {_brief(fact)}") for at, fact in played.facts)] + [
         (at, f"  disk: {why}") for at, why in played.troubles
@@ -91,7 +95,7 @@ def shorten(options: argparse.Namespace) -> int:
 
     plan = shrink(plan, breaks, tries=options.tries, tell=say)
     Path(options.to).write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
-    say(f"again: python -m postroad.testing.sim replay --plan {options.to}")
+    say(f"again: {python()} -m postroad.testing.sim replay --plan {options.to}")
     return 0
 
 
@@ -140,4 +144,7 @@ if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "postroad.testing.sim", *sys.argv[1:]])  # noqa: S606
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # without taking worlds apart: what their dead processes left would complain

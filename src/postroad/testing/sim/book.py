@@ -7,10 +7,14 @@ it said over the wire.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from postroad.testing.sim.story import Terms
+
+ITSELF: Final = "the simulation itself"
+"""How a trouble is told that is no law of the product's: a story could not be played, or the world around it broke."""
 
 
 class Sent(msgspec.Struct):

@@ -1,8 +1,8 @@
 """The machine's disk as one of its processes sees it: every operation may be the last.
 
 Owns: where crashes and errors fall (before, in, after an operation), descriptors that die with their process, which of
-them are open (what leaks shows here). Does not own: what is seen and what is durable (testing/memory_disk.py), when something falls (chaos.py). SQLite reaches the same
-disk by testing/fault_vfs.py.
+them are open (what leaks shows here). Does not own: what is seen and what is durable (testing/memory_disk.py), when
+something falls (chaos.py). SQLite reaches the same disk by testing/fault_vfs.py.
 """
 
 from __future__ import annotations

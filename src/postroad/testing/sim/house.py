@@ -324,8 +324,7 @@ class Worker:
         assert self.outbound is not None
         assert self.shard is not None
         patience = self.settings.process.drain
-        await self.inbound.drain(patience)
-        await self.outbound.drain(patience)
+        await asyncio.gather(self.inbound.drain(patience), self.outbound.drain(patience))
         await self.shard.flush_records()
         if self._control is not None:
             await self._control.close()

@@ -20,11 +20,12 @@ from typing import Final
 
 import msgspec
 
+from postroad.testing.sim.book import ITSELF
 from postroad.testing.sim.mutant_list import MUTANTS, Mutant
 
 SOURCE: Final = Path(__file__).resolve().parents[3]
 PATCHES: Final = SOURCE.parent / "tests" / "sim" / "mutants"
-_BROKE: Final = re.compile(r"^seed (\d+) broke \d+ laws; (.*)$", re.MULTILINE)
+_BROKE: Final = re.compile(r"^seed (\d+) broke: (.*)$", re.MULTILINE)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -70,11 +71,20 @@ def hunt(name: str, change: Callable[[Path], str], *, seeds: int, letters: int) 
         done = subprocess.run(  # noqa: S603
             command, env=environment, cwd=directory, capture_output=True, text=True, check=False
         )
-    seconds = time.monotonic() - began
-    if (found := _BROKE.search(done.stdout)) is not None:
-        return Found(name, int(found[1]), found[2][:150], seconds)
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["it ended without a word"]
+    return what_came(name, done.stdout, done.stderr, done.returncode, time.monotonic() - began)
+
+
+def what_came(name: str, said: str, complained: str, status: int, seconds: float) -> Found:
+    """Read what a run said. One that the simulation itself cannot play shows nothing of the judge: it is not found."""
+    broken = [(int(seed), law) for seed, law in _BROKE.findall(said)]
+    for seed, law in broken:
+        if ITSELF not in law:
+            return Found(name, seed, law[:150], seconds)
+    if broken:
+        lines = said.partition(ITSELF)[2].strip().splitlines()  # of a traceback the last tells most
+        return Found(name, 0, "", seconds, f"{ITSELF}: {lines[-1].strip(': ')[:200]}")
+    if status != 0:
+        lines = complained.strip().splitlines() or ["it ended without a word"]
         return Found(name, 0, "", seconds, lines[-1][:200])
     return Found(name, 0, "", seconds)
 

@@ -11,6 +11,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from typing import Final
 import msgspec
 
 from postroad.testing.sim.judge_more import judge
-from postroad.testing.sim.summary import Summary
+from postroad.testing.sim.summary import Summary, version_of
 from postroad.testing.sim.teller import LETTERS, tell
 from postroad.testing.sim.world import play
 
@@ -50,10 +51,10 @@ def run_seeds(first: int, last: int, options: Options, say: Callable[[str], None
     """Play what is not in the sum yet; return the sum. Interrupted, it returns what has ended so far.
 
     Raises:
-        ValueError: the sum is of stories of another length.
+        ValueError: the sum is of stories of another length, or of another version of the product.
     """
     total = Summary.read(options.sum)
-    total.begin(options.letters)
+    total.begin(options.letters, version_of())
     seeds = [seed for seed in range(first, last + 1) if not total.has(seed)]
     if total.seeds:
         say(f"{total.seeds} seeds are in the sum already, {len(seeds)} are left to play")
@@ -87,8 +88,14 @@ def _tell_of(one: Summary, options: Options, say: Callable[[str], None]) -> None
 
 
 def again(seed: int, letters: int) -> str:
-    """Return the command that plays a seed again."""
-    return f"python -m postroad.testing.sim replay {seed}" + (f" --letters {letters}" if letters != LETTERS else "")
+    """Return the command that plays a seed again, to be typed where we are."""
+    return f"{python()} -m postroad.testing.sim replay {seed}" + (f" --letters {letters}" if letters != LETTERS else "")
+
+
+def python() -> str:
+    """Return how to call this interpreter: in a checkout the environment's is not in the path."""
+    here, path = Path.cwd(), Path(sys.executable)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else "python"
 
 
 def play_one(seed: int, letters: int, *, collects: bool = True) -> Summary:

@@ -1,23 +1,39 @@
 """What many stories came to: counts, duplicates by cause, where crashes fell, which seeds broke a law.
 
-Owns: adding up, writing the sum down so that several runs make one, the tables for people. Does not own: verdicts
-(judge.py), the list of places (places.py).
+Owns: adding up, writing the sum down so that several runs make one, of which product it is, the tables for people. Does
+not own: verdicts (judge.py), the list of places (places.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from postroad.testing.sim.book import ITSELF
 from postroad.testing.sim.judge import Verdict
 from postroad.testing.sim.places import MOMENTS, PLACES, has_moment, moments_of
 from postroad.testing.sim.world import Played
 
 CRASHES_MIN = 100
 """Crashes in each moment of each place that a run of 10,000 seeds has to show."""
+SEEDS_MIN = 5_000
+"""Seeds from which on places with fewer crashes than that are marked."""
+PRODUCT: Final = Path(__file__).resolve().parents[2]
+
+
+def version_of(product: Path = PRODUCT) -> str:
+    """Return a hash over the sources of the product and of the simulation in it: names and octets."""
+    found = hashlib.sha256()
+    for path in sorted(product.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            octets = path.read_bytes()
+            found.update(f"{path.relative_to(product).as_posix()} {len(octets)}\n".encode() + octets)
+    return found.hexdigest()[:16]
 
 
 class Summary(msgspec.Struct):
@@ -26,6 +42,8 @@ class Summary(msgspec.Struct):
     seeds: int = 0
     letters: int = 0
     """Of a story, about; 0: not said yet. Sums of different stories are not added."""
+    version: str = ""
+    """Of the product, as ``version_of`` tells; empty: not said yet. Sums of different products are not added."""
     played: list[tuple[int, int]] = []
     """The seeds in it: first and last of each row without a gap, in order."""
     messages: int = 0
@@ -51,11 +69,16 @@ class Summary(msgspec.Struct):
     traces: dict[str, str] = {}
     """Seed -> hash of all that happened. Of one seed only: a sum has none."""
 
-    def begin(self, letters: int) -> None:
-        """Say how long the stories are. Raises ValueError: those in it are of another length."""
+    def begin(self, letters: int, version: str) -> None:
+        """Say how long the stories are, and of which product. Raises ValueError: those in it are of others."""
         if self.letters not in (0, letters):
-            raise ValueError(f"the sum is of stories with {self.letters} letters, not {letters}")
-        self.letters = letters
+            raise ValueError(f"the sum is of stories with {self.letters} letters, not {letters}: name another file")
+        if self.seeds and self.version != version:
+            was = f"version {self.version}" if self.version else "a version that it does not tell"
+            raise ValueError(
+                f"the sum is of {was} of the product, and this is {version}: name another file, or remove that one"
+            )
+        self.letters, self.version = letters, version
 
     def has(self, seed: int) -> bool:
         """True if the seed is in it."""
@@ -69,8 +92,8 @@ class Summary(msgspec.Struct):
     def add_failure(self, seed: int, why: str) -> None:
         """Add a story that could not be played or judged."""
         self._note(seed)
-        self.broken[str(seed)] = [f"the simulation itself: {why}"]
-        _add(self.laws, {"the simulation itself": 1})
+        self.broken[str(seed)] = [f"{ITSELF}: {why}"]
+        _add(self.laws, {ITSELF: 1})
 
     def add(self, played: Played, verdict: Verdict, seconds: float) -> None:
         """Add one story."""
@@ -133,6 +156,7 @@ class Summary(msgspec.Struct):
         lost = self.laws.get("LOST", 0)
         lines = [
             f"{self.seeds} seeds, {self.messages} messages, {crashes} crashes, {lost} lost",
+            f"version {self.version or 'not told'} of the product (a hash over its sources)",
             f"seeds that broke a law: {len(self.broken)}",
             f"{self.seconds:.0f} s of processor time",
             f"a second: {self.messages / seconds:.0f} messages, {crashes / seconds:.1f} crashes",
@@ -154,15 +178,19 @@ class Summary(msgspec.Struct):
 
     def _place_lines(self) -> list[str]:
         """Return how often a crash fell at each place. An asterisk: seldomer than a long run has to show."""
-        seldom = self.seldom()
+        seldom = self.seldom() if self.seeds >= SEEDS_MIN else set()
         lines = [f"{'passed':>9} {'before':>8} {'in':>8} {'after':>8}  place"]
         names = sorted(PLACES, key=lambda one: (-self.passed.get(one, 0), one))
         for name in names:
             cells = [self._cell(name, moment, seldom) for moment in MOMENTS]
             lines.append(f"{self.passed.get(name, 0):>9} {' '.join(cells)}  {name}")
         lines.append("(-: the operation happens whole or not at all, so there is no moment in the middle of it)")
-        places = len({place for place, _ in seldom})
-        lines.append(f"places: {len(names)}, of them under {CRASHES_MIN} in a moment: {places}")
+        if self.seeds < SEEDS_MIN:
+            enough = f"told from {SEEDS_MIN:,} seeds on (meant for 10,000)"
+            lines.append(f"places: {len(names)}; which are seldom is {enough}")
+        else:
+            places = len({place for place, _ in seldom})
+            lines.append(f"places: {len(names)}, of them under {CRASHES_MIN} in a moment: {places}")
         return lines
 
     def _cell(self, name: str, moment: str, seldom: set[tuple[str, str]]) -> str:

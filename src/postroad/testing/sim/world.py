@@ -20,7 +20,7 @@ import msgspec
 from postroad.core.facts import AnyFact
 from postroad.spool.store import database_files
 from postroad.testing.seeded_dice import SeededDice
-from postroad.testing.sim.book import Book
+from postroad.testing.sim.book import ITSELF, Book
 from postroad.testing.sim.clients import Client
 from postroad.testing.sim.disk_image import Image, read_image
 from postroad.testing.sim.house import RELAY, Worker
@@ -75,7 +75,7 @@ class World:
         self.network = Network(self.kernel, SeededDice(plan.seed * 7 + 1), plan.weather)
         loop = self.kernel.outside.loop
         loop.network = self.network
-        self.kernel.outside.broke = lambda why: self.book.broken.append(f"the simulation itself: {why}")
+        self.kernel.outside.broke = lambda why: self.book.broken.append(f"{ITSELF}: {why}")
         self.machine = Machine(self.kernel, self.network, self.book, plan)
         self.machine.is_busy = self._is_busy
         self.zoos = [self._build(peer) for peer in plan.peers]
