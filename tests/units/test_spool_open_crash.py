@@ -21,7 +21,7 @@ from postroad.spool import migrations
 from postroad.spool.batch import Batch, PutEntry
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.face import NewMessage
-from postroad.spool.recovery import Found, reopen
+from postroad.spool.recovery import COPY, Found, reopen
 from postroad.spool.store import Store, StoreOptions
 from postroad.testing.fake_clock import NOON as NOW
 from postroad.testing.fault_vfs import FaultVfs
@@ -156,6 +156,7 @@ def assert_well(disk: MemoryDisk, messages: set[int], doubtful: Set[int] = froze
     assert execute("SELECT number FROM migration").fetchall() == [(number,) for number, _, _ in STEPS]
     assert messages <= ids(found.store) <= messages | doubtful
     assert found.totals.messages == len(ids(found.store))
+    assert not [path for path, _ in disk.contents() if path.endswith(COPY)]
     found.store.close(checkpoint=False)
     after_crash(disk, "kill")
 
@@ -252,3 +253,65 @@ def test_after_a_failed_commit_the_next_opening_may_be_broken_off_anywhere(
         if not has_failed():
             break
     assert first > 4  # the header of the WAL, its name, one for each message
+
+
+WAL = f"{SHARD}/spool.db-wal"
+
+
+def steps_of(disk: MemoryDisk, *failing: str, code: int = 0) -> list[str]:
+    """Open; return what was done to the WAL, its copy and their directory, in short. Those steps fail."""
+    steps = list[str]()
+
+    def look(operation: str, path: str) -> None:
+        step = f"{operation} {path.rpartition('/')[2]}"
+        if "-wal" in step or operation == "sync_directory":
+            if step not in steps[-1:]:
+                steps.append(step)
+            if step in failing:
+                raise OSError(code, "told to fail", path)
+
+    disk.on_operation = look
+    try:
+        close(opened(disk))
+    finally:
+        disk.on_operation = None
+    return steps
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> MemoryDisk:
+    """Half of 20 messages are in the WAL."""
+    return copy_of(files_before(monkeypatch, len(STEPS), is_closed=False))
+
+
+def test_the_frames_of_a_wal_stay_until_there_is_a_durable_copy(killed: MemoryDisk) -> None:
+    """They stand for accepted mail: the power may be cut while they are written over themselves."""
+    killed.create(f"{WAL}{COPY}").write(b"left from a crash")
+    copied = ["create spool.db-wal.copy", "write spool.db-wal.copy", "sync spool.db-wal.copy"]
+    expected = ["unlink spool.db-wal.copy", *copied, "rename spool.db-wal", "sync_directory shard-0"]
+    assert steps_of(killed)[:6] == expected
+    assert_well(killed, set(range(1, 21)))
+
+
+def test_a_wal_without_frames_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = copy_of(files_before(monkeypatch, len(STEPS), is_closed=True))
+    assert not disk.exists(WAL)
+    disk.create(WAL)
+    disk.create(f"{WAL}{COPY}")
+    assert [step for step in steps_of(disk) if COPY in step] == ["unlink spool.db-wal.copy"]
+
+
+@pytest.mark.parametrize("step", ["create", "write", "sync"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_wal_is_settled_where_there_is_no_room_for_a_copy(killed: MemoryDisk, step: str, code: int) -> None:
+    """Any other error means that the disk does not work now, and the WAL is left as it is."""
+    before = dict(killed.contents())[WAL]
+    if code == errno.ENOSPC:
+        steps = steps_of(killed, f"{step} spool.db-wal.copy", code=code)
+        at = steps.index("write spool.db-wal")
+        assert steps[at : at + 3] == ["write spool.db-wal", "sync spool.db-wal", "sync_directory shard-0"]
+    else:
+        with pytest.raises(StoreTrouble, match="told to fail"):
+            steps_of(killed, f"{step} spool.db-wal.copy", code=code)
+        assert dict(killed.contents())[WAL] == before
+    assert_well(killed, set(range(1, 21)))

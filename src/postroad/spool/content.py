@@ -170,7 +170,7 @@ def take_files(disk: Disk, old: str, new: str, names: Sequence[str]) -> None:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            _copy(disk, f"{old}/{name}", f"{new}/{name}")
+            copy_file(disk, f"{old}/{name}", f"{new}/{name}")
     disk.sync_directory(new)
 
 
@@ -180,7 +180,11 @@ def take_spare_files(disk: Disk, old: str, new: str, names: Iterable[str]) -> No
     take_files(disk, old, new, wanted)
 
 
-def _copy(disk: Disk, old: str, new: str) -> None:
+def copy_file(disk: Disk, old: str, new: str) -> None:
+    """Make a new file with the content of another, durable but for its name. Raises OSError: a part of it may be there.
+
+    Blocking.
+    """
     source, offset = disk.open(old), 0
     try:
         target = disk.create(new)

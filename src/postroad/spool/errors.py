@@ -18,7 +18,8 @@ import msgspec
 
 from postroad.spool.face import SpoolRefused, Why
 
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of the operating system that mean a full disk."""
 
 
 class StoreTrouble(Exception):
@@ -49,7 +50,7 @@ class StoreTooNew(Exception):
 
 def refusal_of(error: OSError) -> SpoolRefused:
     """Return the refusal that an error of the operating system means."""
-    return SpoolRefused(Why.FULL if error.errno in _NO_SPACE else Why.TROUBLE, str(error))
+    return SpoolRefused(Why.FULL if error.errno in NO_SPACE else Why.TROUBLE, str(error))
 
 
 @contextmanager

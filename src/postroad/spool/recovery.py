@@ -16,7 +16,8 @@ import msgspec
 
 from postroad.core.faces import Disk
 from postroad.core.ids import parse_id
-from postroad.spool.errors import StoreDamaged, StoreTrouble, store_step
+from postroad.spool.content import copy_file
+from postroad.spool.errors import NO_SPACE, StoreDamaged, StoreTrouble, store_step
 from postroad.spool.rows import body_name
 from postroad.spool.store import Store, StoreOptions, database_files, wal_of
 from postroad.spool.store_read import LOOKED_AT, Counts, Totals
@@ -25,6 +26,8 @@ BODIES: str = "bodies"
 MARK: Final = "damaged-"
 """How the name of the file begins which says that the database beside it is being set aside. The rest is the time, and
 ``DIRECTORY.NAME`` is where it goes."""
+COPY: Final = ".copy"
+"""How the name of the file ends, after the WAL's, that is to take its place. A crash may leave it: it is nothing."""
 
 
 class SetAside(StoreTrouble):
@@ -105,12 +108,38 @@ def _settle_wal(directory: str, disk: Disk) -> None:
 
     A sync of it may have failed, in this process or in one before: then its frames are read from the kernel's memory
     and not written by any later sync, and a power cut while they are copied would leave a database that is torn and a
-    WAL without the frames to mend it.
+    WAL without the frames to mend it. What is read is written to a new file, durable before it takes the WAL's place:
+    most of the frames stand for accepted mail and are well, a power cut while they are overwritten could destroy them.
+    Only where there is no room for that they are written over themselves: a relay must start on a full disk.
     """
+    wal = wal_of(directory)
+    copy = f"{wal}{COPY}"
     with store_step():
-        if disk.exists(wal := wal_of(directory)):
+        _unlink_if_there(disk, copy)
+        if not disk.exists(wal) or _is_empty(disk, wal):
+            return
+        try:
+            copy_file(disk, wal, copy)
+            disk.rename(copy, wal)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            _unlink_if_there(disk, copy)
             disk.write_again(wal)
-            disk.sync_directory(directory)
+        disk.sync_directory(directory)
+
+
+def _unlink_if_there(disk: Disk, path: str) -> None:
+    if disk.exists(path):
+        disk.unlink(path)
+
+
+def _is_empty(disk: Disk, path: str) -> bool:
+    file = disk.open(path)
+    try:
+        return file.size() == 0
+    finally:
+        file.close()
 
 
 def set_aside(directory: str, disk: Disk, now: float) -> str:
@@ -196,8 +225,7 @@ def drop_contents(directory: str, disk: Disk, store: Store, messages: Iterable[i
     with suppress(StoreTrouble), store_step():
         known = store.read.known(ids)
         for path in (f"{directory}/{BODIES}/{body_name(message)}" for message in ids if message not in known):
-            if disk.exists(path):
-                disk.unlink(path)
+            _unlink_if_there(disk, path)
 
 
 def _named(name: str) -> int | None:

@@ -3,7 +3,7 @@
 Owns: the list at which blows are aimed (aims.py) and against which a sum is read (summary.py); a test (tests/sim) sees
 that no story passes a place that is not here. Does not own: how a place gets its name (chaos.py). Not here, since no
 story gets there: what is done with a damaged database (set_aside, salvage), since no disk of a story rots; copying a
-content where no link can be made (content._copy); what SQLite would do with a hot journal beside a WAL in
+content where no link can be made (content.copy_file); what SQLite would do with a hot journal beside a WAL in
 Store._connect and Store._truncate_wal, since the WAL is settled before. A sum names what was passed and is not here.
 """
 
@@ -61,14 +61,16 @@ PLACES: Final[dict[str, Place]] = {
     **_places("Store.close", f"sync journal, unlink journal, {_DIRECTORY}", Place(4.0, "failing birth")),
     **_places("WriteStore.forget", "write WAL, sync WAL", Place(3.0, "failing syncs")),
     **_places("WriteStore.forget", _DIRECTORY, Place(5.0, "failing syncs", is_rare=True)),
-    **_places("_settle_wal", f"write WAL, sync WAL, {_DIRECTORY}", Place()),
+    **_places("_settle_wal", f"rename WAL, {_DIRECTORY}", Place()),
+    **_places("_settle_wal", "write WAL, sync WAL", Place(is_rare=True)),
+    **_places("_unlink_if_there", "unlink file, unlink content", Place(2.0, "failing syncs", is_rare=True)),
+    **_places("copy_file", "create file, write file, sync file", Place()),
     **_places("_open", _DIRECTORY, Place(1.5)),
     **_places("Shard.take", "make_directories content", Place(1.5)),
     **_places("FileBodyWriter._append", "create content, write content", _OFTEN),
     **_places("FileBodyWriter._sync", "sync content, sync_directory content", _OFTEN),
     **_places("FileBodyWriter._remove", "unlink content", Place(2.0, "failing syncs")),
     **_places("Shard._drop_body", "unlink content", Place(6.0, "syncs slow", is_rare=True)),
-    **_places("drop_contents", "unlink content", Place(2.0, "failing syncs", is_rare=True)),
     **_places("Counting._on_committed", "unlink content", _OFTEN),
     **_places("Counting._unlink_if_there", "unlink content", Place(2.0, "failing syncs", is_rare=True)),
     **_places("collect_orphans", "unlink content", Place()),
