@@ -140,6 +140,8 @@ class Book:
         """What the relay's own code raised that nobody caught."""
         self.held: list[tuple[float, str, int]] = []
         """When a next hop saw so many connections, of those that are many."""
+        self.reused: list[tuple[float, str, int]] = []
+        """When a next hop saw a MAIL on a connection that had had one, and the how manieth."""
         self.orders: list[Order] = []
         self.reloads = 0
         self.on_order: Callable[[int], None] = lambda n: None

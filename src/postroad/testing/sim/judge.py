@@ -294,9 +294,17 @@ class Judge:
         ):
             self.breaks(f"drop: of {address} by {drop.rule}, who did not ask for that")
 
+    def made_at(self, name: str) -> float:
+        """Return when an id of 13 characters was made, by the wall clock."""
+        return time_of(max(0, _number_of(name)))
+
     def latest(self, drop: Drop) -> float:
-        """Return when a drop was made at the latest: the wall clock may have been set."""
-        return moment(drop.at) + sum(abs(by) for _, by in self.plan.jumps) + 0.001
+        """Return when a drop was made at the latest."""
+        return self.latest_of(drop.at)
+
+    def latest_of(self, at: float) -> float:
+        """Return when something was done at the latest, by its time of the wall clock, which may have been set."""
+        return moment(at) + sum(abs(by) for _, by in self.plan.jumps) + 0.001
 
     def earliest(self, at: float) -> float:
         """Return when something was done at the earliest, by its time of the wall clock."""

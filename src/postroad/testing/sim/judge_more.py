@@ -1,22 +1,29 @@
-"""The judge's other laws: limits, times, facts, and that nothing is left.
+"""The judge's other laws: limits, times, and that nothing is left.
 
-Owns: those laws. Does not own: the fate of messages (judge.py). Facts are read by their fields; that is all the judge
-takes from the product, and he believes none of them without a witness.
+Owns: those laws, and the order in which all are looked at. Does not own: the fate of messages (judge.py), what people
+did (judge_steering.py), facts (judge_facts.py).
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from typing import Any
+import math
+from collections import Counter
+from typing import Final
 
-from postroad.testing.sim.book import Take
+from postroad.testing.sim.book import Refusal, Sent, Take
 from postroad.testing.sim.judge import Judge, Verdict
-from postroad.testing.sim.judge_steering import look_at_crowds, look_at_people
+from postroad.testing.sim.judge_copies import DRAIN_MAX
+from postroad.testing.sim.judge_facts import look_at_facts
+from postroad.testing.sim.judge_steering import UNDER_WAY, look_at_crowds, look_at_people
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.world import Played
 
-RETRY_TOLERANCE = 0.5
+RETRY_TOLERANCE: Final = 0.5
 """Seconds by which a retry may seem early: a reply travels."""
+JOURNEY: Final = 0.2
+"""Seconds that a reply, and what follows it on the same connection, may be under way."""
+HANDSHAKE_MAX: Final = 60.0
+"""Seconds that a TLS handshake with a host may take."""
 
 
 def judge(played: Played) -> Verdict:
@@ -25,14 +32,30 @@ def judge(played: Played) -> Verdict:
     verdict = one.judge()
     _look_at_limits(one)
     look_at_people(one)
-    _look_at_times(one)
-    _look_at_facts(one)
+    look_at_times(one)
+    look_at_facts(one)
     _look_at_the_end(one)
     return verdict
 
 
+def look_at_reuse(judge: Judge) -> None:
+    """No connection carries more messages than may have been allowed since it was looked whether it may be kept."""
+    for at, peer, nth in judge.book.reused:
+        begin = at - UNDER_WAY - sum(one.seconds for one in judge.plan.spells if one.kind in ("slow", "hang"))
+        most = max(one.messages_per_connection for one in judge.people.terms(begin, at))
+        if nth > most:
+            judge.breaks(f"limit: {peer}: message {nth} on one connection at {at:.3f}, and {most} are allowed")
+            return
+
+
 def _look_at_limits(judge: Judge) -> None:
     look_at_crowds(judge)
+    look_at_reuse(judge)
+    look_at_rate(judge)
+
+
+def look_at_rate(judge: Judge) -> None:
+    """No host takes more messages in a minute than it may get."""
     if not judge.plan.rate:
         return
     singled = {one.what for one in judge.people.orders if one.verb in ("suspend", "override")}
@@ -40,8 +63,9 @@ def _look_at_limits(judge: Judge) -> None:
     for peer in judge.plan.peers:
         if shared & set(peer.domains):
             continue
-        # A slow host takes a message long after its token was given, so only good times are looked at.
-        begin = START + peer.well_after + 30.0
+        # A slow host takes a message long after its token was given, so only good times are looked at. Where it broke
+        # TLS, a handshake may have lasted until its time was up, and then the message went in clear, by the same token.
+        begin = START + peer.well_after + (HANDSHAKE_MAX if peer.breaks_tls else 0.0) + 30.0
         times = [take.at for take in judge.book.takes if take.peer == peer.name and take.at >= begin]
         for first, last in zip(times, times[judge.plan.rate :], strict=False):
             crashed = any(first - 1.0 <= crash.at <= last for crash in judge.book.crashes)
@@ -56,73 +80,60 @@ def _owners(judge: Judge) -> Counter[str]:
     return Counter(domain for peer in judge.plan.peers for domain in peer.domains)
 
 
-def _look_at_times(judge: Judge) -> None:
-    """No attempt before its time: after a 4yz that arrived, and no crash, the next comes after the first gap."""
-    owners, plan, book = _owners(judge), judge.plan, judge.book
-    jumped = [1_000.0 + at for at, _ in plan.jumps]
-    for address, refusals in book.refusals.items():
+def look_at_times(judge: Judge) -> None:
+    """No attempt before its time: after a 4yz that arrived the first gap passes, but for a known cause."""
+    owners = _owners(judge)
+    for address, refusals in judge.book.refusals.items():
         if owners[address.partition("@")[2]] != 1 or address in judge.senders:
             continue
-        events: list[tuple[float, float]] = [
-            (one.at, one.reply_at[0]) for one in refusals if one.reply_at and one.code < 500
-        ]
         later = sorted([one.at for one in refusals] + [take.at for take in judge.deliveries[address]])
-        for at, told_at in events:
-            following = next((when for when in later if when > at + 0.001), None)
-            if following is None:
+        for one in refusals:
+            following = next((when for when in later if when > one.at + 0.001), None)
+            if not one.reply_at or one.code >= 500 or following is None:
                 continue
-            gap = min(one.retry_first for one in judge.people.terms(told_at, told_at + 1.0))
-            if following - told_at >= gap - RETRY_TOLERANCE or judge.people.made_due(None, address, at, following):
-                continue
-            if any(at <= one.at <= following for one in book.crashes):
-                continue
-            if any(
-                at - 30.0 <= one.at <= following for one in book.stops
-            ):  # it began then, and the disk may be in trouble
-                continue
-            if any(at <= when <= following for when in jumped) or _is_at_expiry(judge, address, following):
-                continue
-            judge.breaks(f"early: {address} was told to wait at {told_at:.3f}, and tried again at {following:.3f}")
+            told_at = one.reply_at[0]
+            gap = min(terms.retry_first for terms in judge.people.terms(told_at, told_at + 1.0))
+            if following - told_at < gap - RETRY_TOLERANCE and not _may_be_early(judge, address, one, following):
+                judge.breaks(f"early: {address} was told to wait at {told_at:.3f}, and tried again at {following:.3f}")
+
+
+def _may_be_early(judge: Judge, address: str, refusal: Refusal, at: float) -> bool:
+    """True if something may have made a recipient due: a person, a clock, its expiry, or that it was not recorded."""
+    if judge.people.made_due(None, address, refusal.at, at) or _is_at_expiry(judge, address, at):
+        return True
+    if any(refusal.at <= START + when <= at for when, _ in judge.plan.jumps):
+        return True
+    over = _over(judge, address, refusal)
+    if any(refusal.at <= one.at <= over for one in judge.book.crashes):
+        return True
+    if any(refusal.at - DRAIN_MAX <= one.at <= over for one in judge.book.stops):
+        return True  # attempts that are not over in time are broken off
+    return judge.is_forgotten(over, at)
+
+
+def _over(judge: Judge, address: str, refusal: Refusal) -> float:
+    """Return when the attempt was over in which a recipient was put off: what it heard is recorded together."""
+    over = refusal.reply_at[0]
+    last = min((one.at for one in judge.book.crashes if one.at >= over), default=math.inf)
+    sent = _sent_of(judge, address)
+    for other in () if sent is None else sent.recipients:
+        seen: list[Refusal | Take] = [*judge.book.refusals.get(other, ()), *judge.deliveries[other]]
+        ends = [one.at for one in seen if other != address and one.peer == refusal.peer]
+        over = max([over, *(at + JOURNEY for at in ends if refusal.at <= at <= min(last, refusal.at + 15.0))])
+    # A host that breaks off after the final dot, or is slow, is heard of later than anybody can see.
+    peer = next(one for one in judge.plan.peers if one.name == refusal.peer)
+    return over + 4.0 * peer.slow + (5.0 if peer.drops_untaken or peer.drops_taken else 0.0)
+
+
+def _sent_of(judge: Judge, address: str) -> Sent | None:
+    token, _, attempt = address.partition("@")[0].partition(".")[2].rpartition(".")
+    return judge.book.sent.get((token, int(attempt))) if attempt.isdigit() else None
 
 
 def _is_at_expiry(judge: Judge, address: str, at: float) -> bool:
     """The last attempt falls on the deadline, however soon after the one before."""
-    token, _, attempt = address.partition("@")[0].partition(".")[2].rpartition(".")
-    sent = judge.book.sent.get((token, int(attempt))) if attempt.isdigit() else None
+    sent = _sent_of(judge, address)
     return sent is None or at - sent.dot_at >= min(one.expire for one in judge.people.terms(sent.dot_at, at)) - 5.0
-
-
-def _look_at_facts(judge: Judge) -> None:
-    facts: dict[str, list[tuple[float, Any]]] = defaultdict(list)
-    for when, fact in judge.played.facts:
-        facts[type(fact).__name__].append((when, fact))
-    received = {fact.message for _, fact in facts["Received"]}
-    names = _names(received)
-    for sent in judge.book.sent.values():
-        if sent.code == 250 and sent.name not in names:
-            judge.breaks(f"fact: {sent.token}.{sent.attempt} was queued as {sent.name}, and no fact says so")
-    told = Counter(fact.recipient.lower() for _, fact in facts["Delivered"])
-    for address in sorted({*told, *judge.arrivals}):
-        heard = [take for take in judge.arrivals.get(address, ()) if take.reply_at]
-        if told[address] > len(heard) and not judge.stored[address]:
-            judge.breaks(f"fact: {address} is told as delivered {told[address]} times, {len(heard)} replies arrived")
-        for take in heard:
-            if not told[address] and not _crashed_soon(judge, take):
-                judge.breaks(f"fact: {address} was delivered at {take.at:.3f}, and no fact says so")
-    for _, fact in facts["SessionBroke"]:
-        if fact.ours:
-            judge.breaks(f"error of ours: {fact.why}")
-    for when, fact in facts["Damaged"]:
-        judge.breaks(f"damage: at {when:.3f}: {fact.what} {fact.where}")
-
-
-def _crashed_soon(judge: Judge, take: Take) -> bool:
-    return any(take.worker in one.workers and take.at <= one.at <= take.reply_at + 1.0 for one in judge.book.crashes)
-
-
-def _names(numbers: set[int]) -> set[str]:
-    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-    return {"".join(alphabet[number >> shift & 31] for shift in range(60, -1, -5)) for number in numbers}
 
 
 def _look_at_the_end(judge: Judge) -> None:

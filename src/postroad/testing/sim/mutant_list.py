@@ -283,4 +283,29 @@ MUTANTS: Final = (
         "    def close(self) -> None:\n        self._file.close()\n",
         "    def close(self) -> None:\n        pass\n",
     ),
+    _one(
+        "all-is-due-at-each-opening",
+        "spool/store.py",
+        "            self.write = WriteStore(connection)\n",
+        "            self.write = WriteStore(connection)\n"
+        '            connection.execute("UPDATE delivery SET due_at = ? WHERE state = 0 AND due_at > ?", (now, now))\n',
+    ),
+    _one(
+        "one-message-too-many-on-a-connection",
+        "outbound/lane.py",
+        "session.messages >= self._destination.limits.messages_per_connection",
+        "session.messages > self._destination.limits.messages_per_connection",
+    ),
+    _one(
+        "drops-are-not-told",
+        "outbound/settle.py",
+        "            case Dropped(rule=rule):\n                emit(\n",
+        "            case Dropped(rule=rule):\n                repr(\n",
+    ),
+    _one(
+        "reports-are-told-of-one-recipient",
+        "outbound/report.py",
+        "for one in told if one.action is action)",
+        "for one in told[:1] if one.action is action)",
+    ),
 )

@@ -68,6 +68,7 @@ class PeerTalk(Talk):
         self.zoo = zoo
         self.sender: str | None = None
         self._mail_at = 0.0
+        self._mails = 0
         self.recipients: list[str] = []
         self._content: bytearray | None = None
         self._chunk = -1
@@ -187,6 +188,9 @@ class PeerTalk(Talk):
         self.sender = more.partition("<")[2].partition(">")[0]
         self.recipients = []
         self._mail_at = zoo.kernel.now
+        self._mails += 1
+        if self._mails > 1:
+            zoo.book.reused.append((zoo.kernel.now, zoo.peer.name, self._mails))
         if zoo.happens(zoo.peer.rate_4xx):
             self.sender = None
             self.answer(b"451 4.7.1 Too much from you, slow down\r\n")

@@ -1,0 +1,205 @@
+"""The judge on made-up evidence about limits, times and facts: each law is broken once, and he says which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from tests.sim.evidence import ANN, BOB, PEER, REPORT, SENDER, case, crash, order, report, take
+
+from postroad.core.facts import AnyFact, Bounced, Dropped, Reported
+from postroad.core.ids import format_id
+from postroad.core.outcome import Stage
+from postroad.core.reply import Reply
+from postroad.testing.sim.book import Crash, Refusal
+from postroad.testing.sim.disk_image import Drop
+from postroad.testing.sim.house import EPOCH
+from postroad.testing.sim.judge import Judge
+from postroad.testing.sim.judge_facts import look_at_dropped, look_at_ended, look_at_reported
+from postroad.testing.sim.judge_more import look_at_rate, look_at_reuse, look_at_times
+from postroad.testing.sim.judge_steering import BY_HAND
+from postroad.testing.sim.story import Terms
+from postroad.testing.sim.world import Played
+
+NO = Reply(550, (1, 1), "No such user")
+
+
+def broken(played: Played, law: Any) -> int:
+    """Return how often one law is broken."""
+    judge = Judge(played)
+    law(judge)
+    return len(judge.verdict.broken)
+
+
+def tell(played: Played, fact: AnyFact) -> None:
+    played.facts.append((fact.at - EPOCH + 1_000.0, fact))
+
+
+# --- times and limits ---
+
+
+def put_off(at: float = 1_002.0, *, again_at: float = 1_007.0) -> Played:
+    """One recipient who was told to wait, and is tried again too early."""
+    played = case()
+    played.plan = msgspec.structs.replace(played.plan, peers=(msgspec.structs.replace(PEER, domains=("d0.example",)),))
+    played.book.refusals[BOB] = [Refusal(at, 450, "rcpt", "mx0", [at + 0.1])]
+    take(played, at=again_at)
+    return played
+
+
+def test_nobody_is_tried_before_his_time():
+    assert broken(put_off(), look_at_times) == 1
+    assert broken(put_off(again_at=1_022.0), look_at_times) == 0
+
+
+def test_a_crash_excuses_a_try_before_its_time_only_if_it_may_have_been_forgotten():
+    played = put_off()
+    crash(played, 1_003.0)  # long after it was recorded
+    assert broken(played, look_at_times) == 1
+    played.troubles.append((1_001.0, "sync wal: Input/output error"))
+    assert broken(played, look_at_times) == 0
+    played.troubles.clear()
+    played.book.crashes.clear()
+    crash(played, 1_002.15)
+    assert broken(played, look_at_times) == 0
+
+
+def test_what_an_attempt_heard_is_recorded_when_it_is_over():
+    played = put_off()
+    played.book.sent["t", 0].recipients.append(ANN)
+    crash(played, 1_005.05)
+    assert broken(played, look_at_times) == 1
+    take(played, ANN, at=1_004.9)  # by the same host, right after
+    assert broken(played, look_at_times) == 0
+
+
+def test_a_stop_excuses_a_try_before_its_time_only_if_the_disk_was_in_trouble():
+    played = put_off()
+    played.book.stops.append(Crash(1_004.0, "process", "somewhere", ("worker-0#1",), ""))
+    assert broken(played, look_at_times) == 1
+    played.troubles.append((1_003.0, "sync wal: Input/output error"))
+    assert broken(played, look_at_times) == 0
+    played.troubles.clear()
+    played.book.stops[0] = Crash(1_001.0, "process", "somewhere", ("worker-0#1",), "")  # the attempt was broken off
+    assert broken(played, look_at_times) == 0
+
+
+def test_a_connection_carries_as_many_messages_as_may_be_allowed():
+    played = case()
+    played.book.reused = [(1_100.0, "mx0", 20)]
+    assert broken(played, look_at_reuse) == 0
+    played.book.reused = [(1_100.0, "mx0", 21)]
+    assert broken(played, look_at_reuse) == 1
+    order(played, "reload", of="", what="reload", at=1_010.0, terms=Terms(messages_per_connection=100))
+    assert broken(played, look_at_reuse) == 0
+    played.book.orders[0].terms = Terms(messages_per_connection=5)
+    played.book.reused = [(1_100.0, "mx0", 6)]
+    assert broken(played, look_at_reuse) == 1
+    played.book.reused = [(1_020.0, "mx0", 6)]  # it may have been kept before
+    assert broken(played, look_at_reuse) == 0
+
+
+@pytest.mark.parametrize(("breaks_tls", "found"), [(0.0, 1), (0.1, 0)])
+def test_a_rate_is_looked_at_when_tokens_are_used_at_once(breaks_tls, found):
+    played = case()
+    peer = msgspec.structs.replace(PEER, domains=("d0.example",), well_after=10.0, breaks_tls=breaks_tls)
+    played.plan = msgspec.structs.replace(played.plan, peers=(peer,), rate=2)
+    for at in (1_050.0, 1_051.0, 1_052.0):
+        take(played, at=at)
+    assert broken(played, look_at_rate) == found
+    assert broken(played, look_at_rate) == found
+    played.plan = msgspec.structs.replace(played.plan, rate=3)
+    assert broken(played, look_at_rate) == 0
+
+
+# --- facts ---
+
+
+def test_each_drop_has_its_fact_and_each_fact_its_row():
+    played = case()
+    fact = Dropped(at=EPOCH + 5.0, message=1, number=0, recipient=BOB, rule="route:d0.example")
+    tell(played, fact)
+    assert broken(played, look_at_dropped) == 1
+    played.image.drops.append(Drop(1, BOB, "route:d0.example", EPOCH + 5.05))
+    assert broken(played, look_at_dropped) == 0
+    for changes in ({"message": 2}, {"recipient": ANN}, {"rule": "null-sender"}):
+        played.facts[0] = (1_005.0, msgspec.structs.replace(fact, **changes))
+        assert broken(played, look_at_dropped) == 2
+    played.facts.clear()
+    assert broken(played, look_at_dropped) == 1
+    crash(played, 1_005.1)  # it is told before it is recorded
+    assert broken(played, look_at_dropped) == 1
+
+
+def test_a_drop_that_was_told_is_on_the_disk_unless_a_crash_came_first():
+    played = case()
+    tell(played, Dropped(at=EPOCH + 5.0, message=1, number=0, recipient=BOB, rule="route:d0.example"))
+    crash(played, 1_005.2)
+    assert broken(played, look_at_dropped) == 1
+    crash(played, 1_005.05)
+    assert broken(played, look_at_dropped) == 0
+
+
+@pytest.mark.parametrize("rule", ["queue delete by person1", BY_HAND])
+def test_what_a_person_dropped_is_told_after_it_is_durable(rule):
+    played = case()
+    played.image.drops.append(Drop(1, BOB, rule, EPOCH + 5.0))
+    assert broken(played, look_at_dropped) == 1
+    crash(played, 1_008.0)
+    assert broken(played, look_at_dropped) == 1
+    crash(played, 1_005.1)
+    assert broken(played, look_at_dropped) == 0
+    played.book.crashes.clear()
+    told = "queue bounce by person1, no report wanted" if rule == BY_HAND else rule
+    tell(played, Dropped(at=EPOCH + 5.01, message=1, number=0, recipient=BOB, rule=told))
+    assert broken(played, look_at_dropped) == 0
+
+
+def bounced(at: float = 5.0, recipient: str = BOB) -> Bounced:
+    return Bounced(
+        at=EPOCH + at, message=1, number=0, recipient=recipient, sender=SENDER, destination="mx:mx0", host="mx0",
+        stage=Stage.RCPT, reply=NO, delay=4.0,
+    )  # fmt: skip
+
+
+def test_who_is_told_as_failed_has_failed():
+    played = case()
+    tell(played, bounced())
+    assert broken(played, look_at_ended) == 1
+    played.book.refusals[BOB] = [Refusal(1_006.0, 550, "rcpt", "mx0", [1_006.1])]
+    assert broken(played, look_at_ended) == 1  # later
+    played.book.refusals[BOB] = [Refusal(1_004.9, 550, "rcpt", "mx0", [1_005.0])]
+    assert broken(played, look_at_ended) == 0
+    played.facts.clear()
+    tell(played, bounced(recipient="eve@d0.example"))
+    assert broken(played, look_at_ended) == 1
+
+
+def test_a_failure_that_is_reported_is_told():
+    played = case()
+    report(played)
+    assert broken(played, look_at_ended) == 1
+    played.book.refusals[BOB] = [Refusal(1_004.9, 550, "rcpt", "mx0", [1_005.0])]
+    tell(played, bounced())
+    assert broken(played, look_at_ended) == 0
+    played.facts.clear()
+    tell(played, bounced(at=11.0))
+    assert broken(played, look_at_ended) == 1
+
+
+def test_a_report_tells_what_its_fact_says():
+    played = case()
+    report(played)
+    played.book.takes[0].name = f"<{format_id(REPORT)}@relay.example>"
+    assert broken(played, look_at_reported) == 1
+    crash(played, 1_009.0)
+    assert broken(played, look_at_reported) == 1
+    told = Reported(at=EPOCH + 5.2, message=1, report=REPORT, action="failed", to=SENDER, recipients=(BOB,))
+    tell(played, told)
+    assert broken(played, look_at_reported) == 0
+    for changes in ({"action": "delayed"}, {"recipients": (ANN,)}, {"report": REPORT + 1}):
+        played.facts[0] = (1_005.2, msgspec.structs.replace(told, **changes))
+        assert broken(played, look_at_reported) == 1
+    crash(played, 1_005.25)  # between its commit and its fact
+    assert broken(played, look_at_reported) == 0
