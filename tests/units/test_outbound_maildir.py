@@ -39,6 +39,7 @@ class FullDisk(OsDisk):
     """Fails where it is told to."""
 
     def __init__(self, number: int) -> None:
+        super().__init__()
         self.number = number
 
     def rename(self, old: str, new: str) -> None:
@@ -65,6 +66,7 @@ class WatchedDisk(OsDisk):
     """Tells what is done to it, in order."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.told: list[str] = []
 
     def create(self, path: str, mode: int = 0o600) -> OsFile:
@@ -193,7 +195,9 @@ def test_what_a_reader_has_moved_is_durable_where_it_is_now(tmp_path: Path, flag
     disk = WatchedDisk()
     rulings, _ = deliver(job_for(BOB, content=None), into(tmp_path), disk, OnlyContent(CONTENT))
     assert isinstance(rulings[0].outcome, Delivered)
-    assert disk.told == ["sync cur"]
+    assert disk.told == ["sync bob", "sync bob", "sync bob", "sync cur"], (
+        "the names of tmp, new and cur, once a process"
+    )
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

@@ -153,7 +153,10 @@ class Disk(Protocol):
         """Return the names in a directory, in no particular order."""
 
     def make_directories(self, path: str, mode: int = 0o700) -> None:
-        """Make the directory and its missing parents, each made durable in its parent."""
+        """Make the directory and its missing parents, each made durable in its parent.
+
+        Also where it is there already: whoever made it may have died before it was durable.
+        """
 
     def sync_directory(self, path: str) -> None:
         """Return when the names in the directory are durable."""

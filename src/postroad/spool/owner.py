@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Final, Protocol
 
+from postroad.spool.real_disk import OsDisk
+
 LOCK_NAME: Final = "owner.lock"
 
 
@@ -35,7 +37,7 @@ class LockOwner:
     """
 
     def __init__(self, directory: str) -> None:
-        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        OsDisk().make_directories(directory)
         path = Path(directory) / LOCK_NAME
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

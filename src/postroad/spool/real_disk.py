@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,8 @@ from postroad.core.units import MIB
 
 _FILE_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 _WRITTEN_AGAIN_AT_ONCE: Final = MIB
+_MADE_MAX: Final = 4_096
+"""Directories that are remembered as durable: most of those of the Maildirs that mail is brought to again and again."""
 
 
 class OsFile:
@@ -45,7 +49,10 @@ class OsFile:
 
 
 class OsDisk:
-    """The file systems of this machine."""
+    """The file systems of this machine. May be used by several threads."""
+
+    def __init__(self) -> None:
+        self._made: set[str] = set()
 
     def create(self, path: str, mode: int = 0o600) -> OsFile:
         return OsFile(os.open(path, _FILE_FLAGS | os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, mode))
@@ -75,10 +82,24 @@ class OsDisk:
         return os.listdir(path)
 
     def make_directories(self, path: str, mode: int = 0o700) -> None:
-        missing = [each for each in (Path(path), *Path(path).parents) if not each.is_dir()]
+        if path in self._made and os.path.isdir(path):
+            return
+        chain = (Path(path), *Path(path).parents)
+        missing = list(takewhile(lambda each: not each.is_dir(), chain))
+        # Whoever made the innermost that is there may have died before its sync, or be about to: nobody below rests on
+        # a name that is not durable. What is above it was durable before it was made.
+        self._sync_name(chain[min(len(missing), len(chain) - 1)])
         for each in reversed(missing):
             each.mkdir(mode=mode, exist_ok=True)
             self.sync_directory(str(each.parent))
+        if len(self._made) >= _MADE_MAX:
+            self._made.clear()
+        self._made.add(path)
+
+    def _sync_name(self, directory: Path) -> None:
+        if not directory.is_mount():
+            with suppress(PermissionError):  # where we may not look, somebody else made it
+                self.sync_directory(str(directory.parent))
 
     def sync_directory(self, path: str) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
