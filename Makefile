@@ -8,6 +8,7 @@ SEEDS ?= 1000
 JOBS ?= $(shell nproc)
 SUM ?=
 SCENARIO ?=
+SOAK ?=
 ROUNDS ?= 3
 COUNT ?=
 PYTHON_BIN = .venv/bin/python
@@ -19,7 +20,7 @@ help:
 	@echo 'make test          set up what is needed and run everything that CI runs; as root, or with WORLD=0'
 	@echo 'make check         the static checks and the tests that need no other mail servers'
 	@echo 'make world         only the tests against real mail servers (root)'
-	@echo 'make soak          the tests that take hours'
+	@echo 'make soak          the tests that take long (root; SOAK=real or SOAK=million: only these)'
 	@echo 'make sim           the relay in a simulated world: so many stories with crashes and faults, judged (SUM=file: add up)'
 	@echo 'make bench         against Postfix, a quarter of an hour, root (SCENARIO=name,name or all; ROUNDS=3; docs/performance.md)'
 	@echo 'make fresh         install and run in a new, minimal Debian 12, as root and as a user (root, some minutes)'
@@ -44,7 +45,7 @@ world:
 
 soak:
 	@tools/setup test
-	@$(PYTHON_BIN) tools/test.py soak
+	@$(PYTHON_BIN) tools/test.py soak $(SOAK)
 
 sim:
 	@tools/setup test

@@ -104,6 +104,39 @@ def test_without_root_the_world_is_named_as_not_run(
     assert lines[-1] == "1 passed, 0 failed, 0 skipped"
 
 
+def test_without_root_what_takes_long_is_named_as_not_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert runner.main(["soak"]) == 1
+    assert capsys.readouterr().out.splitlines()[0] == "not run: tests/soak (needs root)"
+    assert runner.main(["soak", "real"]) == 1
+    assert capsys.readouterr().out.splitlines()[0] == "not run: tests/soak/test_real.py (needs root)"
+    assert runner.main(["soak", "real", "nothing"]) == 2
+    assert capsys.readouterr().err == "tests/soak has no nothing: there is million, real\n"
+
+
+def test_what_takes_long_allows_no_skip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[list[str], float]] = []
+
+    def run(command: list[str], seconds: float) -> int:
+        ran.append((command, seconds))
+        skipped = report(tmp_path, 3, skipped=1)
+        skipped.rename(next(option for option in command if option.startswith("--junit-xml=")).partition("=")[2])
+        return 0
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(runner, "run", run)
+    assert runner.main(["soak", "real"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("failed: tests/soak/test_real.py skipped 1 tests")
+    assert lines[-1] == "2 passed, 1 failed, 1 skipped"
+    assert "tests/soak/test_real.py" in ran[0][0]
+    assert ran[0][1] == runner.GROUP_TIMEOUT["soak"]
+
+
 def is_alive(process: int) -> bool:
     try:
         return Path(f"/proc/{process}/stat").read_text().split()[2] not in "ZX"

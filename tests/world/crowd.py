@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.world import mounts
+
 from postroad.core import outcome, reply
 from postroad.core.address import Mailbox
 from postroad.core.envelope import Client, Envelope, Recipient
@@ -52,11 +54,12 @@ def ext4_disk(directory: Path, size: str) -> Iterator[Path]:
         subprocess.run(["truncate", "-s", size, str(image)], check=True)
     try:
         subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", str(image)], check=True)
-        subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
+        mounts.mount(image, mount)
         try:
             yield mount
         finally:
-            subprocess.run(["umount", str(mount)], check=True)
+            trouble = mounts.unmount_loop(image, mount)
+        assert not trouble, trouble
     finally:
         image.unlink()
 

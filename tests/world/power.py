@@ -14,10 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.world import volatile_disk
-from tests.world.waiting import until
-
-END_MAX = 30.0
+from tests.world import mounts, volatile_disk
+from tests.world.mounts import END_MAX
 
 
 def make_image(image: Path, octets: int) -> Path:
@@ -31,10 +29,12 @@ def make_image(image: Path, octets: int) -> Path:
 class PoweredDisk:
     """``with PoweredDisk(image, mount) as disk``: mounted at ``mount``; ``image`` itself is only read."""
 
-    def __init__(self, image: Path, mount: Path) -> None:
+    def __init__(self, image: Path, mount: Path, *, patience: float = END_MAX) -> None:
         self._image = image
+        self._patience = patience
         self._mount = mount
         self._outer = mount.with_name(f"{mount.name}-fuse")
+        self._file = self._outer / volatile_disk.NAME
         self._server: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> PoweredDisk:
@@ -48,40 +48,51 @@ class PoweredDisk:
         )
         try:
             assert self._heard() == "ready"
-            file = self._outer / volatile_disk.NAME
-            subprocess.run(["mount", "-o", "loop", str(file), str(self._mount)], check=True)
+            mounts.mount(self._file, self._mount)
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Unmount, and end the disk. What had not been written by then goes the way of everything."""
-        server = self._server
-        assert server is not None
+        """Take it down. AssertionError: it was busy; then it is down all the same."""
+        troubles = self.close()
+        assert not troubles, troubles
+
+    def close(self) -> list[str]:
+        """Unmount, and end the disk. What had not been written by then goes the way of everything.
+
+        Each step is done whatever became of those before it. Returns what was wrong.
+        """
+        server, self._server = self._server, None
+        if server is None:
+            return []
         assert server.stdin is not None
         assert server.stdout is not None
+        patience = self._patience
+        troubles = [mounts.unmount_loop(self._file, self._mount, patience), mounts.unmount(self._outer, patience)]
+        server.stdin.close()
         try:
-            for place in (self._mount, self._outer):  # the loop device goes by itself, a moment after the first
-                until(lambda place=place: is_unmounted(place), END_MAX, what=f"umount {place}")
+            server.wait(END_MAX)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+            troubles.append("the disk's process did not end")
         finally:
-            server.stdin.close()
-            try:
-                server.wait(END_MAX)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-                raise
-            finally:
-                server.stdout.close()
+            server.stdout.close()
+        return [trouble for trouble in troubles if trouble]
 
-    def cut(self, image: Path, seed: int) -> int:
-        """Write to ``image`` what a power cut now would leave; return how many sectors the cache lost."""
+    def cut(self, image: Path, seed: int) -> tuple[float, int]:
+        """Write to ``image`` what a power cut now would leave.
+
+        Returns the moment of the cut (time.monotonic(), which all processes share) and how many sectors the cache lost.
+        """
         assert self._server is not None
         assert self._server.stdin is not None
         self._server.stdin.write(f"cut {image} {seed}\n")
         self._server.stdin.flush()
-        return int(self._heard())
+        moment, sectors = self._heard().split()
+        return float(moment), int(sectors)
 
     def _heard(self) -> str:
         assert self._server is not None
@@ -89,10 +100,3 @@ class PoweredDisk:
         if not (line := self._server.stdout.readline()):
             raise AssertionError("the disk's process has ended")
         return line.strip()
-
-
-def is_unmounted(place: Path) -> bool:
-    """Try to unmount; True if nothing is mounted there."""
-    if not place.is_mount():
-        return True
-    return subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode == 0

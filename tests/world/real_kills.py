@@ -25,6 +25,8 @@ ROLES: Final = {"worker": 4, "supervisor": 2, "front": 1, "ledger": 1, "nursery"
 BETWEEN: Final = (0.5, 3.0)
 """Seconds between two kills."""
 START_MAX: Final = 60.0
+STALL_MAX: Final = 120.0
+"""Seconds without a 250, or without a kill, after which neither is waited for any more."""
 PATIENCE: Final = 300.0
 
 
@@ -74,6 +76,24 @@ class Killer:
         relay.wait_up(START_MAX)
 
 
+def _strike(
+    killer: Killer, generator: MixedGenerator, *, messages: int, kills: int, say: Callable[[str], None]
+) -> None:
+    """Kill until so many messages were taken and so many kills done. AssertionError: one of them goes no further."""
+    seen, moved = [0, 0], [time.monotonic()] * 2
+    while len(generator.taken) < messages or killer.killed.total() < kills:
+        killer.strike()
+        now, counts = time.monotonic(), [killer.killed.total(), len(generator.taken)]
+        if counts[0] != seen[0] and counts[0] % 10 == 0:
+            say(f"{counts[0]} kills, {counts[1]} with 250")
+        moved = [now if new != old else at for new, old, at in zip(counts, seen, moved, strict=True)]
+        seen = counts
+        assert not generator.errors, generator.errors
+        assert now - min(moved) < STALL_MAX, (
+            f"no kill, or no 250, for {STALL_MAX} s: {seen[0]} kills, {seen[1]} with 250"
+        )
+
+
 def killed_again_and_again(
     home: Path, *, messages: int, kills: int, seed: int, say: Callable[[str], None]
 ) -> tuple[Findings, Counter[str]]:
@@ -83,11 +103,7 @@ def killed_again_and_again(
         relay = Relay(home, config=CONFIG.format(port=sink.port), data_dir=mount / "data")
         killer = Killer(relay, seed)
         with running(relay), MixedGenerator(relay.port, 1 << 40, seed=seed) as generator:
-            while len(generator.taken) < messages or killer.killed.total() < kills:
-                killer.strike()
-                if killer.killed.total() % 10 == 0:
-                    say(f"{killer.killed.total()} kills, {len(generator.taken)} with 250")
-                assert not generator.errors, generator.errors
+            _strike(killer, generator, messages=messages, kills=kills, say=say)
             generator.stop()
             until(generator.is_idle, 120, what="the end of the clients")
             left = owed(generator, generator.taken)

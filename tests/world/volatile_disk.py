@@ -8,7 +8,8 @@ What was written and not flushed since is kept in part, by dice, sector by secto
 was flushed (FUSE_FSYNC: the loop device's FLUSH, FUA and journal barriers) is always kept. One request after the other
 is served, and a cut is one of them: an image is what the disk held at one moment.
 
-usage: python volatile_disk.py MOUNT_POINT IMAGE      then on standard input: cut PATH SEED, for as long as it is open
+usage: python volatile_disk.py MOUNT_POINT IMAGE      then on standard input: cut PATH SEED, for as long as it is open,
+and each is answered with the moment of the cut (time.monotonic(), one clock for all processes) and the sectors lost
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -178,7 +180,8 @@ def main(mount_point: str, image: str) -> None:
             if not line:
                 return  # whoever started us has gone
             _, path, seed = line.split()
-            print(disk.cut(Path(path), int(seed)), flush=True)
+            moment = time.monotonic()  # from here on nothing is served until the image is written
+            print(repr(moment), disk.cut(Path(path), int(seed)), flush=True)
 
 
 if __name__ == "__main__":
