@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.units.ledger_world import LedgerWorld, passes, simulated
 
-from postroad.inbound.places import BLOCK_MAX, KEY, Places
+from postroad.inbound.places import AHEAD, BLOCK_MAX, KEEP_FOR, KEPT, KEY, Places
 from postroad.ledger import wire
 from postroad.testing.simulated_loop import run_simulated
 
@@ -118,8 +118,28 @@ def test_a_large_limit_asks_for_blocks(play):
         for _ in range(200):
             one.give()
         await settled()
-        assert one.spare <= 2 * BLOCK_MAX
+        assert one.spare <= KEPT * BLOCK_MAX
         assert held(world) == one.spare
+        await passes(2 * KEEP_FOR + 0.1)
+        assert one.spare <= AHEAD * BLOCK_MAX, "nobody has needed it since"
+        assert held(world) == one.spare
+
+    play(script)
+
+
+def test_bursts_of_connections_ask_once(play):
+    async def script(world, one, two):
+        most = 10_000  # blocks of ten
+        asked = 0
+        for number in range(20):
+            assert all(await asyncio.gather(*(one.take(most) for _ in range(50))))
+            await settled()
+            asked = asked or len(world.taken)
+            assert number == 0 or len(world.taken) == asked, "what the last burst gave back was there"
+            for _ in range(50):
+                one.give()
+        await passes(2 * KEEP_FOR + 0.1)
+        assert held(world) == one.spare <= AHEAD * 10
 
     play(script)
 

@@ -4,8 +4,9 @@ Owns: what is leased and not used, when to ask for more and when to give back. D
 (core/faces.py Limits, under KEY), what is said to who is turned away (server.py).
 
 A large limit is leased ahead, so that connections wait for no answer. What a worker has to spare another cannot use: a
-block is a thousandth of the limit at most, and goes back when somebody waits for it. A small limit is exact: nothing is
-leased ahead.
+block is a thousandth of the limit at most, and goes back when somebody waits for it. Connections end and come in
+bursts, those that waited for one commit together: what they give back is kept for the next burst, a hundredth of the
+limit at most, and goes back when it was not needed for KEEP_FOR. A small limit is exact: nothing is leased ahead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 from typing import Final
 
 from postroad.core.faces import Limits
+from postroad.core.units import SECOND
 
 KEY: Final = "in:connections"
 """Like that of a client, who waits for our greeting (ledger/client.py)."""
@@ -21,6 +23,12 @@ BLOCK_SHARE: Final = 1000
 """A block is the limit divided by this."""
 BLOCK_MAX: Final = 32
 """Connections in a block."""
+AHEAD: Final = 2
+"""Blocks that are leased ahead."""
+KEPT: Final = 10
+"""Blocks that are kept, those leased ahead among them, of what is given back."""
+KEEP_FOR: Final = 0.5 * SECOND
+"""Seconds between two looks at what was spare all the time."""
 
 
 class Places:
@@ -32,6 +40,8 @@ class Places:
         self._spare = 0  # leased, and nobody sits there
         self._waiting = 0  # connections that wait for an answer
         self._asking: asyncio.Task[int] | None = None
+        self._least_spare = 0  # since the last look
+        self._looking: asyncio.TimerHandle | None = None
         limits.on_wanted(self._on_wanted)
 
     async def take(self, most: int) -> bool:
@@ -46,6 +56,7 @@ class Places:
                 if not gained and not self._spare:  # one may have been given back meanwhile, and kept for us
                     return False
             self._spare -= 1
+            self._least_spare = min(self._least_spare, self._spare)
         finally:
             self._waiting -= 1
             self._return_idle()
@@ -60,6 +71,9 @@ class Places:
 
     def close(self) -> None:
         """Have nothing to spare. What an answer under way still brings ends with the process."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
         self._return_above(0)
 
     @property
@@ -87,13 +101,28 @@ class Places:
         return gained
 
     def _return_idle(self) -> None:
-        """Return what is neither waited for nor leased ahead."""
-        self._return_above(max(self._waiting, 2 * self._block if self._block > 1 else 0))
+        """Return what is neither waited for nor kept; see that what is kept longer than it is needed goes back too."""
+        self._return_above(max(self._waiting, self._blocks(KEPT)))
+        if self._looking is None and self._spare > self._blocks(AHEAD):
+            self._least_spare = self._spare
+            self._looking = asyncio.get_running_loop().call_later(KEEP_FOR, self._look)
+
+    def _look(self) -> None:
+        """Return what was spare since the last look, but what is leased ahead."""
+        self._looking = None
+        unused = max(0, self._least_spare - self._blocks(AHEAD))
+        self._return_above(max(self._waiting, self._spare - unused))
+        self._return_idle()
+
+    def _blocks(self, count: int) -> int:
+        """Return how many places so many blocks are; none, where the limit is exact."""
+        return count * self._block if self._block > 1 else 0
 
     def _return_above(self, count: int) -> None:
         while self._spare > count:
             self._spare -= 1
             self._limits.give_connection(KEY)
+        self._least_spare = min(self._least_spare, self._spare)
 
     def _on_wanted(self, key: str) -> None:
         if key == KEY:
