@@ -152,6 +152,28 @@ def test_content_and_name_are_lost_each_for_itself(memory: MemoryDisk) -> None:
     assert memory.open("/d/name").size() == 0
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_directory_is_lost_unless_the_one_above_was_synced(memory: MemoryDisk, again: bool) -> None:
+    """With all that is in it; who finds it there and asks for it keeps it."""
+
+    def die(operation: str, path: str) -> None:
+        if (operation, path) == ("sync_directory", "/d"):
+            raise OSError("told to fail")
+
+    memory.on_operation = die
+    with pytest.raises(OSError, match="told to fail"):
+        memory.make_directories("/d/new")
+    memory.on_operation = None
+    if again:
+        memory.make_directories("/d/new")
+    memory.create("/d/new/a").sync()
+    memory.sync_directory("/d/new")
+    memory.power_off()
+    memory.power_on()
+    assert memory.list("/d") == (["new"] if again else [])
+    assert memory.exists("/d/new/a") is again
+
+
 def test_names_that_were_taken_away_come_back_unless_synced(memory: MemoryDisk) -> None:
     made(memory, "/d/a", b"x", sync=True, name=True)
     memory.rename("/d/a", "/d/b")

@@ -165,6 +165,7 @@ def test_each_step_is_durable_before_the_next(files: Files) -> None:
     assert steps == [
         ("create", mark),
         ("sync_directory", "shard-0"),
+        ("sync_directory", ""),
         ("make_directories", target),
         ("sync_directory", "data"),
         ("rename", "spool.db-wal"),

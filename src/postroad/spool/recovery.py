@@ -116,11 +116,12 @@ def _settle_wal(directory: str, disk: Disk) -> None:
     copy = f"{wal}{COPY}"
     with store_step():
         _unlink_if_there(disk, copy)
-        if not disk.exists(wal) or _is_empty(disk, wal):
+        if not disk.exists(wal):
             return
         try:
-            copy_file(disk, wal, copy)
-            disk.rename(copy, wal)
+            if not _is_empty(disk, wal):
+                copy_file(disk, wal, copy)
+                disk.rename(copy, wal)
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
@@ -159,7 +160,6 @@ def set_aside(directory: str, disk: Disk, now: float) -> str:
         disk.sync_directory(directory)  # also of a mark that was there: who made it may not have come to that
         target = f"{directory}.{name}"
         disk.make_directories(target)
-        disk.sync_directory(_parent(directory))  # likewise
         database, *beside = database_files(directory)
         # The database last: when it is there, all of it is, and what is here is not its.
         for paths in (beside, [database]):
@@ -191,10 +191,6 @@ def _free_name(directory: str, disk: Disk, now: float) -> str:
         count += 1
         name = f"{base}-{count}"
     return name
-
-
-def _parent(directory: str) -> str:
-    return directory.rsplit("/", 1)[0]
 
 
 def _inside(target: str, path: str) -> str:
@@ -238,7 +234,7 @@ def _named(name: str) -> int | None:
 
 def damaged_beside(directory: str, disk: Disk) -> list[str]:
     """Return the directories of databases of this shard that were set aside as damaged."""
-    parent, name = _parent(directory), directory.rsplit("/", 1)[1]
+    parent, name = directory.rsplit("/", 1)
     return [f"{parent}/{other}" for other in sorted(disk.list(parent)) if other.startswith(f"{name}.{MARK}")]
 
 

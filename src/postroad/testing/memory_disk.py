@@ -5,8 +5,9 @@ Passes tests/contracts/test_disk.py. testing/fault_vfs.py puts SQLite on the sam
 anything fails; a test says so with ``on_operation``.
 
 It is as forgetful as POSIX allows, more so than ext4: the content of a file is durable after its ``sync`` only, its
-name after a ``sync_directory`` only. After a *failed* sync what it was to write is never written any more, though it
-can still be read: that is what Linux does (the pages are marked clean).
+name, and a directory that was made, after a ``sync_directory`` only; a directory that is removed is gone. After a
+*failed* sync what it was to write is never written any more, though it can still be read: that is what Linux does (the
+pages are marked clean).
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class MemoryDisk:
         self._pending: list[NameChange] = []
         self._directories = {"/", "."}
         self._durable_directories = {"/", "."}
+        self._new_directories: set[str] = set()
+        """Those of the first that are not in the second."""
         self._power = 0
 
     # --- crashes ---
@@ -107,6 +110,12 @@ class MemoryDisk:
             while dice and self._pending and dice.random() < 0.5:
                 self._make_durable(self._pending.pop(0))
             self._pending.clear()
+            for one in sorted(self._new_directories):
+                if dice and _parent(one) in self._durable_directories and dice.random() < 0.5:
+                    self._keep_directories({one})
+            self._new_directories.clear()
+            for name in [name for name in self._durable_names if _parent(name) not in self._durable_directories]:
+                del self._durable_names[name]
 
     def power_on(self) -> None:
         """It comes back: there is what the medium holds."""
@@ -180,11 +189,16 @@ class MemoryDisk:
 
     def make_directories(self, path: str, mode: int = 0o700) -> None:
         with self._lock:
-            self._begin("make_directories", path)
+            missing = list[str]()
             while path not in self._directories:
-                self._directories.add(path)
-                self._durable_directories.add(path)
+                missing.append(path)
                 path = _parent(path)
+            self.sync_directory(_parent(path))
+            for each in reversed(missing):
+                self._begin("make_directories", each)
+                self._directories.add(each)
+                self._new_directories.add(each)
+                self.sync_directory(_parent(each))
 
     def remove_directory(self, path: str) -> None:
         """Durable at once, as directories are made here."""
@@ -193,8 +207,8 @@ class MemoryDisk:
             self._need(path)
             if any(_parent(name) == path for name in {*self._names, *self._directories} - {path}):
                 raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
-            self._directories.discard(path)
-            self._durable_directories.discard(path)
+            for each in (self._directories, self._durable_directories, self._new_directories):
+                each.discard(path)
             for name in [name for name in self._durable_names if _parent(name) == path]:
                 del self._durable_names[name]
 
@@ -202,6 +216,7 @@ class MemoryDisk:
         with self._lock:
             self._begin("sync_directory", path)
             self._need(path)
+            self._keep_directories({one for one in self._new_directories if _parent(one) == path})
             pending, self._pending = self._pending, []
             for change in pending:
                 if any(_parent(name) == path for name, _ in change):
@@ -247,6 +262,10 @@ class MemoryDisk:
 
     def _need_directory(self, path: str) -> None:
         self._need(_parent(path))
+
+    def _keep_directories(self, made: set[str]) -> None:
+        self._durable_directories |= made
+        self._new_directories -= made
 
     def _rename(self, change: NameChange) -> None:
         _set_names(self._names, change)
