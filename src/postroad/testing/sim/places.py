@@ -55,6 +55,7 @@ PLACES: Final[dict[str, Place]] = {
     **_places("Store.open", "truncate database", Place(4.0, "failing birth")),
     **_places("Store._connect", "create database", Place()),
     **_places("Store._connect", "create WAL", Place(4.0, "birth")),
+    **_places("Store._connect", "unlink WAL", Place(4.0, "birth", is_rare=True)),
     **_places("Store._connect", "write journal, sync journal, unlink journal", Place(2.0, "birth")),
     **_places("Store._connect", "truncate database, sync database", Place(2.0, "birth")),
     **_places("Store.close", "write database, sync WAL, truncate database, sync database, unlink WAL", Place(2.5)),
