@@ -196,11 +196,14 @@ def test_descriptors_used_up_are_a_pause(loop, monkeypatch):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def work():
-        async with listening(facts=facts) as (_, name):
+        async with listening(facts=facts) as (server, name):
             first = await greeted(name)
             lowest = os.dup(0)
             os.close(lowest)
             resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + listen.FILES_SPARE, hard))
+            async with asyncio.timeout(5):
+                while server._files_usable != lowest:  # until the next look at the limit
+                    await asyncio.sleep(0)
             second = await greeted(name)
             reader, third = await connect(name)
             assert [fact.over for fact in facts] == [False]
@@ -215,6 +218,35 @@ def test_descriptors_used_up_are_a_pause(loop, monkeypatch):
         run(loop, work())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_descriptors_are_looked_at_the_more_often_the_fewer_are_left(loop, monkeypatch):
+    async def work():
+        async with listening(connections_max=1000) as (server, _):
+            looked = []
+
+            class Stream:
+                def __init__(self, number):
+                    self.number = number
+
+                def fileno(self):
+                    looked.append(self.number)
+                    return self.number
+
+                def close(self):
+                    pass
+
+            server._files_usable, server._unlooked = 600, 0
+            for number in range(601):
+                server._on_stream(Stream(number))
+                if server._paused:
+                    break
+            assert server._paused
+            assert looked[:2] == [0, 33]
+            assert looked[-14:] == list(range(587, 601)), "the last ones are looked at one by one"
+            assert len(looked) < 90
+
+    run(loop, work())
 
 
 @pytest.mark.parametrize(("limit", "spare"), [(65_536, 64), (1024, 64), (150, 18)])

@@ -68,6 +68,7 @@ class InboundServer:
 
     def __init__(self, house: InboundHouse, limits: ServerLimits, *, tls: Callable[[], ssl.SSLContext] | None) -> None:
         self._terms = Terms(house, limits, tls)
+        self._loop = asyncio.get_running_loop()
         self._places = Places(house.limits)
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._draining = False
@@ -94,7 +95,7 @@ class InboundServer:
 
     def start(self) -> None:
         """Begin to look for clients that let us wait."""
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._sweep)
+        self._sweeper = self._loop.call_later(SWEEP_EVERY, self._sweep)
 
     async def serve(self, profile: ListenerProfile, stream: Stream) -> None:
         """Serve one connection to its end; never raises (a task of its own runs this)."""
@@ -144,7 +145,7 @@ class InboundServer:
             errors_max=terms.limits.errors,
             time=house.time,
         )
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)  # without it, the loop is a system call away
         assert task is not None
         self._sessions[session] = task
         session.draining = self._draining
@@ -161,7 +162,7 @@ class InboundServer:
         except Exception as error:  # noqa: BLE001 - boundary: our bug; the client gets 421, its unfinished message is not ours
             why, ours = f"{type(error).__name__}: {error}", True
             stream.write_last(reply.SESSION_TROUBLE.to_wire())
-            asyncio.get_running_loop().call_exception_handler({"message": "a session broke", "exception": error})
+            self._loop.call_exception_handler({"message": "a session broke", "exception": error})
         finally:
             del self._sessions[session]
             stream.close()
@@ -224,7 +225,7 @@ class InboundServer:
     # --- time ---
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._sweeper = loop.call_later(SWEEP_EVERY, self._sweep)  # first: whatever breaks below, it goes on
         now = loop.time()
         crowded = len(self._sessions) > self.limits.connections / self.limits.workers * CROWDED

@@ -29,6 +29,8 @@ FILES_SPARE: Final = 64
 """Descriptors kept free for what is under way: body files, deliveries, the log."""
 WATCH_EVERY: Final = 2 * SECOND
 """Seconds between two looks whether the listener lives, or may go on after a pause."""
+LOOK_AGAIN: Final = 32
+"""Connections accepted between two looks at the number of a descriptor, at most: a look costs as much as a reply."""
 RESUME_BELOW: Final = 0.9
 """Share of ``connections_max`` below which a pause ends."""
 
@@ -63,6 +65,8 @@ class Listening:
         self._served: socket.socket | None = None  # the duplicate that the loop's server holds
         self._watcher: asyncio.Task[None] | None = None
         self._paused = ""  # why
+        self._files_usable = 0  # descriptors, as many as were allowed at the last look
+        self._unlooked = 0  # connections to accept until the next look at their descriptors
         is_ours = owns_file and sock.family == socket.AF_UNIX
         self._inode = os.stat(sock.getsockname()).st_ino if is_ours else 0
 
@@ -108,6 +112,7 @@ class Listening:
     # --- accepting ---
 
     async def _accept(self) -> None:
+        self._learn_limit()
         self._served = self._sock.dup()
         if self._sock.family == socket.AF_UNIX:
             self._server = await self._loop.create_unix_server(self._new_stream, sock=self._served, backlog=BACKLOG)
@@ -129,8 +134,19 @@ class Listening:
         if not self._paused and self._server is not None:
             if len(self._tasks) >= self.connections_max:
                 self._pause(f"{len(self._tasks)} connections are open")
-            elif stream.fileno() >= _files_max() - _files_spare():
-                self._pause(f"file descriptors are used up ({_files_max()}, see [process] file_limit)")
+            elif self._unlooked > 0:
+                self._unlooked -= 1
+            else:
+                self._look_at_files(stream)
+
+    def _look_at_files(self, stream: SocketStream) -> None:
+        """Pause if descriptors run out; else look again before a sixteenth of what is left can be taken by us."""
+        number = stream.fileno()
+        left = self._files_usable - number
+        if left <= 0:
+            self._pause(f"file descriptors are used up ({_files_max()}, see [process] file_limit)")
+        elif number >= 0:  # else it is gone, and tells nothing
+            self._unlooked = min(left // 16, LOOK_AGAIN)
 
     async def _run(self, stream: SocketStream) -> None:
         try:
@@ -154,6 +170,7 @@ class Listening:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_EVERY)
+            self._learn_limit()
             try:
                 await self._look_after()
             except OSError as error:  # no descriptor or no memory for the server itself: again at the next look
@@ -173,6 +190,9 @@ class Listening:
             self._sock.listen(BACKLOG)
             await self._accept()
             self._tell("the listener had closed", over=True)
+
+    def _learn_limit(self) -> None:
+        self._files_usable, self._unlooked = _files_max() - _files_spare(), 0
 
     def _tell(self, why: str, *, over: bool = False) -> None:
         self._outlet.emit(Trouble(at=self._clock.now(), what="accept", why=f"{self.name}: {why}", over=over))
