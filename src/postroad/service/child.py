@@ -47,6 +47,10 @@ from postroad.service.start import starting
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds a thread may keep the interpreter while another waits for it. The event loop waits whenever the writer of the
 spool computes; with the default of 5 ms each commit could cost every session 5 ms."""
+GARBAGE_MAX: Final = 5_000
+"""New objects, those given up again not counted, after which the interpreter looks for cycles among them. Fifty
+sessions have some thousands at a time: with its default of 700 it looked all the time, and found nothing. What cycles
+hold meanwhile is bounded by this: those of an attempt that failed are some dozens of objects."""
 ORPHAN_PATIENCE: Final = 3.0
 """Seconds for what is in hand once the supervisor is gone: a new one wants to start."""
 CLOSE_PATIENCE: Final = 1.5
@@ -222,6 +226,7 @@ class _Life:
                 ready = await part.start()
             gc.collect()
             gc.freeze()  # what lives as long as the process is not looked at again by every full collection
+            gc.set_threshold(GARBAGE_MAX)
             self._leash.send(ready)
             drain = await self._end
             await part.drain(drain.patience, drain.why)
