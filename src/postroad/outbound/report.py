@@ -8,7 +8,7 @@ it replaces, trying again when the spool refuses. Does not own: how a report loo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -165,7 +165,7 @@ class Reporter:
             )
         )
         new = NewMessage(identifier, built.envelope, built.octets, now)
-        await asyncio.shield(house.spool.put(new, replaces=[(message.id, rulings)]))
+        await shielded(house.spool.put(new, replaces=[(message.id, rulings)]))
         for action in dict.fromkeys(one.action for one in told):
             recipients = tuple(str(one.recipient.mailbox) for one in told if one.action is action)
             house.outlet.emit(
@@ -196,6 +196,13 @@ class Reporter:
         finally:
             reader.close()
         return b"".join(pieces)
+
+
+async def shielded(work: Awaitable[None]) -> None:
+    """Await what goes on when we are cancelled: then nobody hears of its error, and the loop would call it a bug."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    await asyncio.shield(task)
 
 
 def _outcome(delivery: Delivery) -> Failed | Delivered:

@@ -257,8 +257,13 @@ async def whole(work: Awaitable[Any]) -> Any:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        task.add_done_callback(_unheard)  # whoever asked is gone: nobody is left to hear of it
         with suppress(Exception):
             await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # whoever asked is gone: nobody is left to hear of it
         raise
+
+
+def _unheard(task: asyncio.Future[Any]) -> None:
+    """Look at the error that nobody will: else the loop tells of it as a bug."""
+    if not task.cancelled():
+        task.exception()

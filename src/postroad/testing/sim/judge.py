@@ -9,6 +9,7 @@ wire, and at the end on rows and files (disk_image.py).
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable
 from typing import Any, Final
@@ -26,6 +27,9 @@ from postroad.testing.sim.world import Played
 
 _IDS_BEGIN: Final = 1_577_836_800.0
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+_SET_ASIDE: Final = re.compile(r"/shard-(\d+)\.damaged-(\d+)")
 
 
 class Verdict(msgspec.Struct):
@@ -164,6 +168,29 @@ class Judge:
         if number in self.waiting.get(_number_of(sent.name), ()):
             ends.append("queued")
         return ends
+
+    def is_between_shards(self, sent: Sent | None, *takes: Take) -> bool:
+        """True if a message was in two shards, and the number of workers changed: that parcel may come twice.
+
+        docs/durability.md: two faults at once, a crash or trouble between the two commits, and another number of
+        workers. Of ``takes``, where they are given, one is by the worker whose shard it had come from.
+        """
+        if sent is None or len(self.plan.resizes) < 2:
+            return False
+        message = _number_of(sent.name)
+        sources = [f"worker-{fact.from_shard}#" for _, fact in self.facts["Transferred"] if fact.message == message]
+        return any(not takes or any(take.worker.startswith(one) for take in takes) for one in sources)
+
+    def is_stillborn(self, where: str) -> bool:
+        """True if it is of a database that was damaged before its worker had taken any mail: nothing was in it."""
+        found = _SET_ASIDE.search(where)
+        if found is None:
+            return False
+        until, worker = self.latest_of(float(found[2])) + 1.0, f"worker-{found[1]}#"
+        return not any(
+            one.code == 250 and one.told_at <= until and one.worker.startswith(worker)
+            for one in self.book.sent.values()
+        )
 
     def _told_of(self, drop: Drop, sent: Sent, address: str) -> bool:
         """True if a report that was dropped told that this recipient had failed, and it can have."""

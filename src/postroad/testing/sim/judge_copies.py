@@ -80,6 +80,8 @@ def _why_again(judge: Judge, take: Take, following: Take, address: str) -> str:
             judge.breaks(f"doubled: {address} at {following.at:.3f} by another host, right after one that had it all")
         return "the final reply was lost"
     why = _why_forgotten(judge, take, address, following.at)
+    if not why and judge.is_between_shards(judge.book.sent.get((take.token, take.attempt)), take, following):
+        return "a parcel between two shards, and then another number of workers"
     if not why:
         judge.breaks(
             f"doubled: {address} was taken at {take.at:.3f}, the reply arrived, and again at {following.at:.3f}"

@@ -33,7 +33,8 @@ def look_at_facts(judge: Judge) -> None:
         if fact.ours:
             judge.breaks(f"error of ours: {fact.why}")
     for when, fact in judge.facts["Damaged"]:
-        judge.breaks(f"damage: at {when:.3f}: {fact.what} {fact.where}")
+        if not judge.is_stillborn(fact.where):
+            judge.breaks(f"damage: at {when:.3f}: {fact.what} {fact.where}")
 
 
 def _look_at_received(judge: Judge) -> None:

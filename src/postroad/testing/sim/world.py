@@ -35,6 +35,8 @@ SLACK: Final = 1_500.0
 """Seconds of the world after the last letter's second expiry (its report's) until all must have ended."""
 
 
+GREETING_WAIT: Final = 300.0
+"""Seconds for which the relay waits for a greeting (RFC 5321 section 4.5.3.2.1)."""
 COLLECTIONS: Final = 3
 """Of cycles after a story: what a coroutine does as it is thrown away may keep others alive until the next."""
 _KEPT: Final[list[World]] = []
@@ -151,7 +153,7 @@ class World:
         back = sum(max(0.0, -by) for _, by in plan.jumps)  # what was due waits until the clock is there again
         last = max([last, *(step.at for step in plan.steps)])
         expire = max(one.expire for one in plan.all_terms)
-        kernel.run(self._is_quiet, START + last + back + 2 * expire + SLACK)
+        kernel.run(self._is_quiet, START + last + back + 2 * expire + SLACK + self._silence())
         is_quiet, is_stopped, left = self._end()
         machine.chaos.is_over = True
         if is_quiet and is_stopped:
@@ -185,6 +187,11 @@ class World:
         failed = {why.partition(":")[0] for _, why in machine.chaos.troubles}
         paths = [path for path, _ in machine.disk.contents() if "/bodies/" in path]
         return [f"content file {path}" for path in paths if f"unlink {path}" not in failed]
+
+    def _silence(self) -> float:
+        """Return how long greetings may be waited for: of a host that never says a word, and for each message anew."""
+        silent = [peer for peer in self.plan.peers if peer.silent and peer.well_after > SLACK]
+        return GREETING_WAIT * sum(len(one.letters) for one in self.plan.senders) if silent else 0.0
 
     def _arm(self) -> None:
         chaos, kernel = self.machine.chaos, self.kernel
