@@ -124,6 +124,18 @@ def test_no_recipient_taken_but_354_gets_a_lone_dot(piece: int) -> None:
     assert dialog.said.startswith(b"RSET\r\nMAIL FROM:")
 
 
+@pytest.mark.parametrize("answer", [b"450 4.3.2 Not now\r\n", b"502 5.5.1 What?\r\n", b"421 4.3.2 Bye\r\n"])
+def test_who_refuses_reset_is_not_talked_to_any_more(answer: bytes) -> None:
+    """Without pipelining, too, where nothing is in flight behind it."""
+    dialog = Dialog(OLD)
+    dialog.run(BOTH, [b"250 Ok\r\n", b"550 No\r\n", b"550 No\r\n"])
+    dialog.said = b""
+    with pytest.raises(PeerError):
+        dialog.run(to("dave@example.net"), [answer])
+    assert dialog.said == b"RSET\r\n"
+    assert dialog.connection.state is State.CLOSED
+
+
 def test_no_recipient_taken_without_pipelining_says_no_data() -> None:
     dialog = Dialog(OLD)
     transaction = dialog.run(BOTH, [b"250 Ok\r\n", b"550 No\r\n", b"550 No\r\n"])
