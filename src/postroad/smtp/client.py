@@ -239,7 +239,8 @@ class ClientConnection:
         if code == 421:  # at any time: RFC 5321 section 3.8
             self._end(reply)
         step = TRANSITIONS[self.state].get(command)
-        if step is None or (command is Command.RSET and code >= 400):  # also if more is in flight behind it
+        is_last = len(self._awaited) == 1
+        if step is None or (is_last and command is Command.RSET and code >= 400):  # or it was, with more in flight
             self._end(BROKEN_REPLY.with_text("The next hop refuses RSET"))
         elif code >= 400:
             self.state = step.refused
