@@ -5,7 +5,7 @@ Owns: the connections, their pragmas, checkpoints. Nobody opens or closes the da
 shard: closing any descriptor of it would drop SQLite's POSIX locks (docs/durability.md). Blocking: ``open``,
 ``close`` and ``checkpoint`` run in the writer's lane.
 
-If you change a pragma, run bench/spool.py and tests/laws/test_spool_law.py.
+If you change a pragma, run `make bench` and tests/laws.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from postroad.spool.store_write import WriteStore
 
 DATABASE_NAME: Final = "spool.db"
 PAGE_SIZE: Final = 16 * KIB
-"""Octets. Of 4, 8, 16 and 32 KiB the least CPU per 5 KiB message in batches of 20 to 50 (bench/spool.py)."""
+"""Octets. Of 4, 8, 16 and 32 KiB the least CPU per 5 KiB message in batches of 20 to 50, measured once with a bench since gone."""
 CHECKPOINT_OCTETS: Final = 32 * MIB
 """Size of the WAL at which it is copied into the database: large enough that a page written a hundred times is copied
 once, small enough that a start has little to replay."""
