@@ -25,7 +25,7 @@ from postroad.spool.store_write import WriteStore
 
 DATABASE_NAME: Final = "spool.db"
 PAGE_SIZE: Final = 16 * KIB
-"""Octets. Of 4, 8, 16 and 32 KiB the least CPU per 5 KiB message in batches of 20 to 50, measured once with a bench since gone."""
+"""Octets. Of 4, 8, 16 and 32 KiB the least CPU for a message of 5 KiB, in batches of 20 to 50."""
 CHECKPOINT_OCTETS: Final = 32 * MIB
 """Size of the WAL at which it is copied into the database: large enough that a page written a hundred times is copied
 once, small enough that a start has little to replay."""
