@@ -7,7 +7,7 @@ import pytest
 from tests.sim.evidence import ANN, BOB, PEER, REPORT, SENDER, case, crash, laws, order, report, store, take
 
 from postroad.core.facts import Reported
-from postroad.testing.sim.book import Refusal
+from postroad.testing.sim.book import Crash, Refusal
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
 
@@ -230,4 +230,25 @@ def test_what_a_failed_sync_had_kept_may_arrive_if_it_was_not_opened_again():
     crash(played, 1_405.0)
     assert laws(played) == []
     played.troubles.pop()
+    assert laws(played) == ["refused"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "found"),
+    [
+        (1_000.5, 1_001.3, []),  # it was going on when the client was refused
+        (1_000.5, 1_000.9, ["refused"]),  # it was over
+        (1_005.0, 1_040.0, []),
+        (1_030.0, 1_040.0, ["refused"]),  # the disk was well again by then
+    ],
+)
+def test_what_a_failed_sync_had_kept_may_arrive_if_its_worker_was_stopped_before_it_was_opened_again(begin, end, found):
+    played = case(code=451)
+    take(played, at=1_500.0)
+    played.troubles.append((1_001.05, "sync wal: Input/output error"))
+    assert laws(played) == ["refused"]
+    played.book.starts.extend([(1_000.0, "worker-0#1"), (end, "worker-0#2")])
+    played.book.stops.append(Crash(begin, "stop", "in order", ("worker-0#1",), ""))
+    assert laws(played) == found
+    played.book.stops[0] = Crash(begin, "stop", "in order", ("worker-1#1",), "")  # another's
     assert laws(played) == ["refused"]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from postroad.testing.sim.book import Sent, Take
+from postroad.testing.sim.book import Crash, Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
 from postroad.testing.sim.judge_copies import COMMIT_MAX, DRAIN_MAX, RECORD_MAX, TROUBLED_FOR, look_at_copies
 from postroad.testing.sim.judge_reports import look_at_names, look_at_promised, look_at_report
@@ -122,7 +122,7 @@ class Judge:
             verdict.refused += 1
             for address, found in ends.items():
                 if found and self._is_kept_by_a_failed_sync(sent):
-                    verdict.duplicates["451 for what a failed sync had kept, and a crash before it was removed"] += 1
+                    verdict.duplicates["451 for what a failed sync had kept, and an end before it was removed"] += 1
                 elif found:
                     self.breaks(f"refused: {name} got {sent.code or 'no chance'}, and {address} is {', '.join(found)}")
         else:
@@ -133,15 +133,25 @@ class Judge:
         look_at_copies(self, sent)
 
     def _is_kept_by_a_failed_sync(self, sent: Sent) -> bool:
-        """True if the disk failed when the client was refused, and its worker died before the disk was well again."""
+        """True if the disk failed when the client was refused, and its worker ended before the disk was well again.
+
+        A stop in order ends some time between its begin and the next start: it may have begun before the refusal.
+        """
         if sent.code != 451 or not self.is_troubled(sent.dot_at, sent.told_at):
             return False
         last = sent.told_at  # tries to open it again are REOPEN_LONGEST apart, and each fails, or takes long, visibly
         for at, why in self.played.troubles:
             if last - 15.0 < at <= last + 15.0:
                 last = max(last, at + seconds_of(why))
-        ends = (*self.book.crashes, *self.book.stops)
-        return any(sent.worker in one.workers and sent.told_at - 0.1 <= one.at <= last + 15.0 for one in ends)
+        ends = [(one, one.at) for one in self.book.crashes]
+        ends += [(one, self._stopped_at(one)) for one in self.book.stops]
+        return any(
+            sent.worker in one.workers and one.at <= last + 15.0 and over >= sent.told_at - 0.1 for one, over in ends
+        )
+
+    def _stopped_at(self, stop: Crash) -> float:
+        """Return when a stop in order was over at the latest: what follows starts only then."""
+        return min((at for at, _ in self.book.starts if at >= stop.at), default=stop.at + DRAIN_MAX)
 
     def _ends(self, sent: Sent, number: int, address: str) -> list[str]:
         """Return how a recipient ended, all the ways that can be seen."""
