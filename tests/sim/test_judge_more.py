@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.sim.evidence import ANN, BOB, PEER, REPORT, SENDER, case, crash, order, report, take
 
-from postroad.core.facts import AnyFact, Bounced, Dropped, Reported
+from postroad.core.facts import AnyFact, Bounced, Deferred, Dropped, Reported
 from postroad.core.ids import format_id
 from postroad.core.outcome import Stage
 from postroad.core.reply import Reply
@@ -16,7 +16,7 @@ from postroad.testing.sim.book import Crash, Refusal
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
 from postroad.testing.sim.judge import Judge
-from postroad.testing.sim.judge_facts import look_at_dropped, look_at_ended, look_at_reported
+from postroad.testing.sim.judge_facts import look_at_delivered, look_at_dropped, look_at_ended, look_at_reported
 from postroad.testing.sim.judge_more import look_at_rate, look_at_reuse, look_at_times
 from postroad.testing.sim.judge_steering import BY_HAND
 from postroad.testing.sim.story import Terms
@@ -114,6 +114,61 @@ def test_a_rate_is_looked_at_when_tokens_are_used_at_once(breaks_tls, found):
 
 
 # --- facts ---
+
+
+def half_taken() -> Played:
+    """A message that a host took for one recipient, having put off the other; its worker died, and told nothing."""
+    played = case(recipients=(BOB, ANN))
+    played.plan = msgspec.structs.replace(played.plan, peers=(PEER, msgspec.structs.replace(PEER, name="mx1")))
+    take(played, at=1_002.0, mail_at=1_001.5)
+    played.book.refusals[ANN] = [Refusal(1_001.6, 450, "rcpt", "mx0", [1_001.7])]
+    crash(played, 1_008.0)
+    return played
+
+
+def test_what_was_delivered_is_told_unless_its_worker_died_before_the_attempt_was_over():
+    assert broken(half_taken(), look_at_delivered) == 0
+    played = half_taken()
+    played.book.crashes.clear()
+    assert broken(played, look_at_delivered) == 1
+    crash(played, 1_002.5)  # before it was told
+    assert broken(played, look_at_delivered) == 0
+
+
+def deferred(at: float, recipient: str = ANN) -> Deferred:
+    return Deferred(
+        at=EPOCH + at, message=1, number=1, recipient=recipient, destination="mx:mx0", host="mx1",
+        stage=Stage.RCPT, reply=NO, attempts=1, retry_at=EPOCH + 30.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("at", "found"), [(5.0, 1), (9.0, 0)])
+def test_an_attempt_is_over_when_it_tells_of_those_who_were_put_off(at, found):
+    played = half_taken()
+    tell(played, deferred(at))
+    assert broken(played, look_at_delivered) == found
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Refusal(1_001.6, 550, "rcpt", "mx0", [1_001.7]),  # nobody else is asked
+        Refusal(1_001.6, 450, "dot", "mx0", [1_001.7]),
+        Refusal(1_001.6, 450, "rcpt", "mx1", [1_001.7]),
+        Refusal(1_000.9, 450, "rcpt", "mx0", [1_001.0]),  # by another attempt
+        Refusal(1_003.6, 450, "rcpt", "mx0", [1_003.7]),
+    ],
+)
+def test_an_attempt_goes_on_only_for_those_who_were_put_off_by_it(refusal):
+    played = half_taken()
+    played.book.refusals[ANN] = [refusal]
+    assert broken(played, look_at_delivered) == 1
+
+
+def test_an_attempt_goes_on_only_where_there_is_a_next_host():
+    played = half_taken()
+    played.plan = msgspec.structs.replace(played.plan, peers=(PEER,))
+    assert broken(played, look_at_delivered) == 1
 
 
 def test_each_drop_has_its_fact_and_each_fact_its_row():

@@ -25,7 +25,7 @@ _ENDS: Final = ("Bounced", "Expired")
 def look_at_facts(judge: Judge) -> None:
     """Judge all facts of a story."""
     _look_at_received(judge)
-    _look_at_delivered(judge)
+    look_at_delivered(judge)
     look_at_dropped(judge)
     look_at_ended(judge)
     look_at_reported(judge)
@@ -44,19 +44,44 @@ def _look_at_received(judge: Judge) -> None:
             judge.breaks(f"fact: {sent.token}.{sent.attempt} was queued as {sent.name}, and no fact says so")
 
 
-def _look_at_delivered(judge: Judge) -> None:
+def look_at_delivered(judge: Judge) -> None:
     told = Counter(fact.recipient.lower() for _, fact in judge.facts["Delivered"])
     for address in sorted({*told, *judge.arrivals}):
         heard = [take for take in judge.arrivals.get(address, ()) if take.reply_at]
         if told[address] > len(heard) and not judge.stored[address]:
             judge.breaks(f"fact: {address} is told as delivered {told[address]} times, {len(heard)} replies arrived")
         for take in heard:
-            if not told[address] and not _crashed_soon(judge, take):
+            if not told[address] and not _crashed_soon(judge, take) and not _crashed_under_way(judge, take):
                 judge.breaks(f"fact: {address} was delivered at {take.at:.3f}, and no fact says so")
 
 
 def _crashed_soon(judge: Judge, take: Take) -> bool:
     return any(take.worker in one.workers and take.at <= one.at <= take.reply_at + 1.0 for one in judge.book.crashes)
+
+
+def _crashed_under_way(judge: Judge, take: Take) -> bool:
+    """True if its worker died while the next host was asked for those that this one had put off in the same breath.
+
+    What an attempt came to is told, as it is recorded, when all of it is over: then it tells of these as well.
+    """
+    died_at = min((one.at for one in judge.book.crashes if take.worker in one.workers and one.at >= take.at), default=0)
+    sent = judge.book.sent.get((take.token, take.attempt))
+    if not died_at or sent is None or take.report:
+        return False
+    over = {
+        fact.recipient.lower()
+        for kind in ("Delivered", "Deferred", *_ENDS)
+        for when, fact in judge.facts[kind]
+        if take.at <= when <= died_at
+    }
+    for other in sent.recipients:
+        domain = other.partition("@")[2]
+        put_off = [one for one in judge.book.refusals.get(other, ()) if take.mail_at <= one.at <= take.at]
+        if any(one.peer == take.peer and one.code < 500 and one.stage == "rcpt" for one in put_off):
+            has_next = sum(domain in peer.domains for peer in judge.plan.peers) > 1
+            if has_next and other not in over:
+                return True
+    return False
 
 
 def look_at_dropped(judge: Judge) -> None:
