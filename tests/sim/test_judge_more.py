@@ -100,14 +100,14 @@ def test_a_connection_carries_as_many_messages_as_may_be_allowed():
     assert broken(played, look_at_reuse) == 0
 
 
-@pytest.mark.parametrize(("breaks_tls", "found"), [(0.0, 1), (0.1, 0)])
-def test_a_rate_is_looked_at_when_tokens_are_used_at_once(breaks_tls, found):
+@pytest.mark.parametrize(("well_after", "found"), [(19.0, 1), (21.0, 0)])
+@pytest.mark.parametrize("breaks_tls", [0.0, 0.1])
+def test_a_rate_is_looked_at_once_no_token_of_bad_times_is_left(breaks_tls, well_after, found):
     played = case()
-    peer = msgspec.structs.replace(PEER, domains=("d0.example",), well_after=10.0, breaks_tls=breaks_tls)
+    peer = msgspec.structs.replace(PEER, domains=("d0.example",), well_after=well_after, breaks_tls=breaks_tls)
     played.plan = msgspec.structs.replace(played.plan, peers=(peer,), rate=2)
     for at in (1_050.0, 1_051.0, 1_052.0):
         take(played, at=at)
-    assert broken(played, look_at_rate) == found
     assert broken(played, look_at_rate) == found
     played.plan = msgspec.structs.replace(played.plan, rate=3)
     assert broken(played, look_at_rate) == 0

@@ -58,6 +58,8 @@ class Receiver:
         self.recipients: list[str] = []
         self.hellos: list[str] = []
         self.refuses_connections = False
+        self.greets_after = 0.0
+        """Seconds; new connections are greeted as it is when they come."""
         self.go = asyncio.Event()
         """While clear, no message is answered."""
         self.go.set()
@@ -82,6 +84,8 @@ class Receiver:
             stream.close()
 
     async def _talk(self, stream: SocketStream) -> None:
+        if self.greets_after:
+            await passes(self.greets_after)
         await stream.write(b"220 mx\r\n")
         buffer, in_data = b"", False
         while True:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from postroad.outbound.gate import Gate
+from postroad.outbound.gate import Gate, token_wait
 from postroad.outbound.hops import DestinationLimits, Target, ToHops
 from postroad.outbound.job import Job
 from postroad.policy.steered import SuspensionRule
@@ -253,13 +253,26 @@ class Destination:
             return False
         return self.window.room(self.time(), self.lanes - 1) > 0
 
-    async def wait_for_job(self) -> Job | None:
-        """Return the next job that comes within IDLE_KEEP, or None. For a lane with an open connection."""
+    def is_too_late(self, taken_at: float) -> bool:
+        """True if a job was taken so long ago that its MAIL needs another token: its lane gives it back.
+
+        ``taken_at``: by the event loop's clock.
+        """
+        rate = self.limits.rate
+        return rate is not None and self._gate.is_too_late(rate, taken_at, self.lanes + self.limits.connections)
+
+    @property
+    def token_keep(self) -> float:
+        """Seconds for which a connection is kept whose job was too late."""
+        return IDLE_KEEP if self.limits.rate is None else IDLE_KEEP + token_wait(self.limits.rate)
+
+    async def wait_for_job(self, keep: float = IDLE_KEEP) -> Job | None:
+        """Return the next job that comes within ``keep`` seconds, or None. For a lane with an open connection."""
         if self._is_stopping or self.suspension is not None:
             return None
         loop = asyncio.get_running_loop()
         idle: asyncio.Future[Job | None] = loop.create_future()
-        timer = loop.call_later(IDLE_KEEP, _give_up, idle)
+        timer = loop.call_later(keep, _give_up, idle)
         self._idle.append(idle)
         if self.waiting:
             self._lane_is_free()

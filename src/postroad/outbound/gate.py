@@ -6,6 +6,7 @@ own: when they are needed and who uses them (destination.py; it asks from one pl
 A lease comes first: who cannot connect must not use up tokens. At most one is spare, for the next lane; it is kept
 while tokens are waited for as a connection is kept without work. Tokens are taken as jobs can use them, a portion
 for TOKENS_SPAN at most, and are worth nothing after TOKEN_LIFE: what several workers have in hand must not add up.
+Nor what lanes have in hand: the token of a job whose next hop had hung for minutes would come on top of a whole span's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from postroad.core.faces import Limits, Rate
+from postroad.core.units import MINUTE, SECOND
 
 LEASE_WAIT_MIN: Final = 0.05
 LEASE_WAIT_MAX: Final = 0.5
@@ -23,6 +25,16 @@ TOKENS_SPAN: Final = 0.05
 """Seconds' worth of a rate that is taken at a time, at most: at 10,000/s one question for 500 messages."""
 TOKEN_LIFE: Final = 0.1
 """Seconds after which tokens that nobody has used are forgotten."""
+USED_LATE_MAX: Final = 10 * SECOND
+"""Seconds that may pass between a job's token and its MAIL in any case; as a rule half the span of the rate."""
+TOKEN_WAIT_MAX: Final = 4 * MINUTE
+"""Seconds for which a connection is kept at most while a token is waited for. A next hop waits for 5 minutes (RFC 5321
+section 4.5.3.2.7)."""
+
+
+def token_wait(rate: Rate) -> float:
+    """Return after how many seconds there is a token, even if all of a rate is used up (ledger/meter.py: its slots)."""
+    return min(1.1 * rate.seconds, TOKEN_WAIT_MAX)
 
 
 class Gate:
@@ -37,6 +49,7 @@ class Gate:
         "_taken",
         "_time",
         "_tokens",
+        "_too_late",
         "_until",
         "spare",
     )
@@ -52,6 +65,7 @@ class Gate:
         self._tokens = self._taken = 0
         self._portion = 1
         self._until = 0.0
+        self._too_late = 0  # jobs in a row
 
     # --- connections ---
 
@@ -113,6 +127,17 @@ class Gate:
         self._tokens = self._taken = self._portion
         self._until = self._time() + TOKEN_LIFE
         return 0.0
+
+    def is_too_late(self, rate: Rate, taken_at: float, most: int) -> bool:
+        """True if the token of a job that was taken then is too old for its MAIL.
+
+        But only of so many jobs in a row as lanes can have in hand: a next hop that always takes so long gets mail too.
+        """
+        if self._time() - taken_at <= max(USED_LATE_MAX, rate.seconds / 2) or self._too_late >= most:
+            self._too_late = 0
+            return False
+        self._too_late += 1
+        return True
 
     def forget_tokens(self) -> None:
         """The rate has changed, or nothing is sent for now."""

@@ -16,7 +16,7 @@ from postroad.core.reply import Reply
 from postroad.outbound.attempt import Attempt, in_order
 from postroad.outbound.connection import open_connection
 from postroad.outbound.content import ContentSource
-from postroad.outbound.destination import Destination
+from postroad.outbound.destination import IDLE_KEEP, Destination
 from postroad.outbound.dialogue import Dialogue
 from postroad.outbound.hops import Hop, ToHops
 from postroad.outbound.house import OutboundHouse
@@ -35,6 +35,10 @@ BROKEN_PAUSE: Final = 60.0
 """Seconds until a job is looked at again whose attempt met an error of ours."""
 
 
+class _TooLateError(Exception):
+    """The next hop kept us waiting until the job's token was too old; nothing of the job was sent."""
+
+
 class Lane:
     """Works for one destination until there is nothing to do or no room for it.
 
@@ -49,6 +53,7 @@ class Lane:
         self._destination = destination
         self._session: NextHopSession | None = None
         self._hop: Hop | None = None
+        self._keep = IDLE_KEEP
 
     async def run(self) -> None:
         """Work. Never raises for what a next hop does."""
@@ -71,7 +76,8 @@ class Lane:
         session = self._session
         if session is None or not session.is_usable:
             return None
-        return await self._destination.wait_for_job()
+        keep, self._keep = self._keep, IDLE_KEEP
+        return await self._destination.wait_for_job(keep)
 
     async def _work(self, job: Job) -> None:
         """Attempt one job; whatever happens, its deliveries are settled or given back."""
@@ -81,6 +87,9 @@ class Lane:
             else:
                 rulings = await deliver_locally(self._house, self._settler, job, self._destination.target)
                 self._scheduler.settle(job, rulings)
+        except _TooLateError:
+            self._keep = self._destination.token_keep
+            self._scheduler.give_back([job], self._house.clock.now())
         except ContentDamaged:
             self._scheduler.lost(job)  # the spool has set it aside and said so
         except (
@@ -98,9 +107,9 @@ class Lane:
     # --- one attempt at the hosts of a destination ---
 
     async def _send(self, job: Job, target: ToHops) -> None:
-        content = job.message.content
+        content, begun_at = job.message.content, self._house.time()
         reader = None if content is not None else await self._house.spool.open(job.id)
-        attempt = Attempt(job, _source(content, reader), self._house.time())
+        attempt = Attempt(job, _source(content, reader), begun_at)
         try:
             if not await self._send_over_kept(attempt):
                 await self._send_over_new(attempt, target)
@@ -153,7 +162,13 @@ class Lane:
         return self._session
 
     async def _deliver(self, session: NextHopSession, hop: Hop, attempt: Attempt) -> None:
-        """Hand the message over for the recipients that still need it, and note what came of it."""
+        """Hand the message over for the recipients that still need it, and note what came of it.
+
+        Raises:
+            _TooLateError: the job needs another token; not once a host has answered for somebody.
+        """
+        if not attempt.answers and self._destination.is_too_late(attempt.begun_at):
+            raise _TooLateError
         started = self._house.time()
         numbers = attempt.remaining
         result = await session.deliver(attempt.job.message.envelope, numbers, attempt.content)

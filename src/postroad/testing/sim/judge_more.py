@@ -22,8 +22,8 @@ RETRY_TOLERANCE: Final = 0.5
 """Seconds by which a retry may seem early: a reply travels."""
 JOURNEY: Final = 0.2
 """Seconds that a reply, and what follows it on the same connection, may be under way."""
-HANDSHAKE_MAX: Final = 60.0
-"""Seconds that a TLS handshake with a host may take."""
+TOKEN_LIFE: Final = 30.0
+"""Seconds from a token to MAIL, at most: half of the minute that a rate is for in this world."""
 
 
 def judge(played: Played) -> Verdict:
@@ -63,9 +63,9 @@ def look_at_rate(judge: Judge) -> None:
     for peer in judge.plan.peers:
         if shared & set(peer.domains):
             continue
-        # A slow host takes a message long after its token was given, so only good times are looked at. Where it broke
-        # TLS, a handshake may have lasted until its time was up, and then the message went in clear, by the same token.
-        begin = START + peer.well_after + (HANDSHAKE_MAX if peer.breaks_tls else 0.0) + 30.0
+        # A slow host takes a message some time after its token was given, so only good times are looked at. But however
+        # long it had hung, half a minute after its token a message needs another.
+        begin = START + peer.well_after + TOKEN_LIFE
         times = [take.at for take in judge.book.takes if take.peer == peer.name and take.at >= begin]
         for first, last in zip(times, times[judge.plan.rate :], strict=False):
             crashed = any(first - 1.0 <= crash.at <= last for crash in judge.book.crashes)
