@@ -65,7 +65,7 @@ class Blow(msgspec.Struct, frozen=True):
 class Spell(msgspec.Struct, frozen=True):
     """Trouble with the disk for some time."""
 
-    kind: Literal["write", "sync", "sync_directory", "unlink", "full", "slow", "hang"]
+    kind: Literal["write", "sync", "sync_directory", "unlink", "read", "full", "slow", "hang"]
     at: float
     seconds: float
     share: float = 1.0
@@ -126,6 +126,9 @@ class Chaos:
             return
         if blow.waits_for == "switch":
             self.strike(None, blow, "between prepare and switch")
+            return
+        if blow.waits_for == "time" and blow.how == "process" and blow.worker == LEDGER:
+            self.strike(None, blow, "between operations")  # it has no disk
             return
         if blow.waits_for == "command" and blow.how == "process" and blow.worker >= LEDGER:
             self.kernel.after(COMMAND_STEP * blow.operations, self.strike, None, blow, "in a person's command")
@@ -195,6 +198,12 @@ class Chaos:
             return None
         self.troubles.append((self.kernel.now, f"{operation} {path}: {os.strerror(code)}"))
         return OSError(code, os.strerror(code), path)
+
+    def look_at_reading(self, path: str) -> None:
+        """Raise what befalls reading a content, if anything does."""
+        if self.spells and kind_of(path) == "content" and self._spell("read"):
+            self.troubles.append((self.kernel.now, f"read {path}: {os.strerror(errno.EIO)}"))
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     @property
     def is_full(self) -> bool:

@@ -167,12 +167,15 @@ class Client:
     async def _try(self, letter: Letter, sent: Sent, *, breaks_off: bool) -> None:
         talk = await self._connect()
         self._on_this += 1
-        book, patience = self._book, self._sender.patience
-        book.sent[sent.key] = sent
+        patience = self._sender.patience
+        self._book.sent[sent.key] = sent
         sent.worker = talk.wire.other.process.name
         wanted = [f"r{number}.{sent.token}.{sent.attempt}@{domain}" for number, domain in enumerate(letter.recipients)]
         commands = self._commands(letter, sent, wanted)
-        replies = await self._exchange(talk, commands)
+        if self._sender.chunk:
+            await self._send_chunks(talk, letter, sent, wanted, commands, breaks_off=breaks_off)
+            return
+        replies = await self._exchange(talk, [*commands, b"DATA\r\n"])
         for address, (code, _) in zip(wanted, replies[1:-1], strict=True):
             (sent.recipients if code == 250 else sent.refused).append(address)
         if replies[0][0] != 250 or replies[-1][0] != 354 or not sent.recipients:
@@ -190,12 +193,49 @@ class Client:
             sent.recipients.clear()
             raise Gone
         talk.say(octets)
+        await self._hear(talk, sent)
+
+    async def _send_chunks(
+        self,
+        talk: ClientTalk,
+        letter: Letter,
+        sent: Sent,
+        wanted: list[str],
+        commands: list[bytes],
+        *,
+        breaks_off: bool,
+    ) -> None:
+        """Send a letter by BDAT. What was said of recipients is known before the last chunk goes (RFC 3030)."""
+        replies = await self._exchange(talk, commands)
+        for address, (code, _) in zip(wanted, replies[1:], strict=True):
+            (sent.recipients if code == 250 else sent.refused).append(address)
+        octets = mail.content_of(sent.token, sent.attempt, letter.size)
+        cuts = range(0, len(octets), self._sender.chunk)
+        chunks = [octets[cut : cut + self._sender.chunk] for cut in cuts]
+        firsts = [b"BDAT %d\r\n" % len(chunk) + chunk for chunk in chunks[: len(chunks) // 2 if breaks_off else -1]]
+        if replies[0][0] == 250 and sent.recipients and firsts:
+            replies = await self._exchange(talk, firsts)
+        if breaks_off:
+            sent.recipients.clear()
+            raise Gone
+        if replies[0][0] != 250 or replies[-1][0] != 250 or not sent.recipients:
+            sent.code = next((code for code, _ in replies if code >= 400), 451)
+            sent.recipients.clear()
+            talk.say(b"RSET\r\n")
+            await talk.reply(self._sender.patience)
+            return
+        talk.say(b"BDAT %d LAST\r\n" % len(chunks[-1]) + chunks[-1])
+        await self._hear(talk, sent)
+
+    async def _hear(self, talk: ClientTalk, sent: Sent) -> None:
+        """The content has gone, to its end: hear what becomes of it."""
+        book = self._book
         sent.dot_at = self._kernel.now
         book.dot()
         try:
             if self._dice.random() * 100 < self._sender.hangs_up_at:
                 raise Gone
-            sent.code, text = await talk.reply(patience)
+            sent.code, text = await talk.reply(self._sender.patience)
             sent.told_at = self._kernel.now
             sent.name = text.rpartition(" ")[2] if sent.code == 250 else ""
             book.note(f"{sent.client} hears {sent.code} for {sent.token}.{sent.attempt} {text}")
@@ -208,7 +248,6 @@ class Client:
         return [
             f"MAIL FROM:<{sent.sender}>{more}\r\n".encode(),
             *(f"RCPT TO:<{address}>{notify}\r\n".encode() for address in wanted),
-            b"DATA\r\n",
         ]
 
     async def _exchange(self, talk: ClientTalk, commands: list[bytes]) -> list[Reply]:

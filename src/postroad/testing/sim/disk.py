@@ -160,6 +160,7 @@ class ProcessFile:
 
     def read_at(self, offset: int, octets_max: int) -> bytes:
         self._disk.check()
+        self._disk.chaos.look_at_reading(self._path)
         return self._file.read_at(offset, octets_max)
 
     def size(self) -> int:

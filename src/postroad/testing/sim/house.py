@@ -69,6 +69,8 @@ def settings_of(plan: Plan, terms: Terms | None = None) -> Settings:
         f'[[route]]\nto = "{domain}"\nvia = "{_ROUTES[kind]}"\n'
         for domain, kind in {**ROUTES, **dict(terms.routes)}.items()
     )
+    limits = f"connections = {plan.places}\n" if plan.places else ""
+    limits += f"connections_per_ip = {plan.places_per_ip}\n" if plan.places_per_ip else ""
     rate = f'rate = "{plan.rate}/min"' if plan.rate else ""
     text = f"""
 data_dir = "{DATA}"
@@ -78,7 +80,8 @@ address = "{RELAY}:25"
 role = "mx"
 [relay]
 networks = ["10.0.0.0/8"]
-[spool]
+[limits]
+{limits}[spool]
 body_file_above = "{plan.file_above}B"
 min_free = "1MiB"
 [retry]

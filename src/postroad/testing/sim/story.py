@@ -46,6 +46,8 @@ class Sender(msgspec.Struct, frozen=True):
     reads_slowly: bool = False
     hangs_up_at: int = 0
     """Share in percent of letters after whose final dot the client goes without waiting for the reply."""
+    chunk: int = 0
+    """Octets of a chunk, where it sends by BDAT (RFC 3030); 0: it sends by DATA."""
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -147,6 +149,12 @@ class Plan(msgspec.Struct, frozen=True):
     checkpoint: int = 262_144
     jumps: tuple[tuple[float, float], ...] = ()
     """The wall clock is set: at, by how many seconds."""
+    places: int = 0
+    """Clients that may be connected at once; 0: as many as there are."""
+    places_per_ip: int = 0
+    """Likewise from one address."""
+    ledger_latency: float = 0.0
+    """Seconds that a word between a worker and the ledger takes more than it must: the ledger is slow."""
     workers: int = 1
     has_ledger: bool = False
     """One worker asks a ledger too, as in production."""

@@ -1,0 +1,101 @@
+"""Gives some stories a mood: a disk that is ill for long and few crashes, crowds of clients, a ledger that keeps dying.
+
+Owns: how often, and what it changes. Does not own: the rest of the story (teller.py). A crash mends much: whoever has
+lost sight of a delivery finds it again at the next start. So some stories go on for long without one after the trouble
+has begun; what was forgotten is then seen in the end. It has dice of its own, so the other stories stay as they are.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+import msgspec
+
+from postroad.testing.sim.chaos import LEDGER, Blow, Spell
+from postroad.testing.sim.story import Plan
+
+_MOODS: Final = {"ill": 14, "crowded": 8, "bereft": 8, "": 70}
+"""In percent of all stories."""
+CHUNKS_SHARE: Final = 0.15
+"""Of clients that send by BDAT."""
+_ILLS: Final = ("sync", "sync", "sync", "write", "write", "unlink", "sync_directory", "read", "slow", "slow")
+
+
+def with_mood(plan: Plan) -> Plan:
+    """Return the story in its mood, if it has one."""
+    dice = random.Random(plan.seed * 37 + 11)  # noqa: S311 - to be repeated is its purpose
+    plan = _with_chunks(dice, plan)
+    mood = dice.choices(list(_MOODS), list(_MOODS.values()))[0]
+    return _CHANGES[mood](dice, plan) if mood else plan
+
+
+def _with_chunks(dice: random.Random, plan: Plan) -> Plan:
+    chunks = [dice.choice((500, 4_000, 100_000)) if dice.random() < CHUNKS_SHARE else 0 for _ in plan.senders]
+    senders = tuple(msgspec.structs.replace(one, chunk=chunk) for one, chunk in zip(plan.senders, chunks, strict=True))
+    return msgspec.structs.replace(plan, senders=senders)
+
+
+def _span(plan: Plan) -> float:
+    return max((letter.at for sender in plan.senders for letter in sender.letters), default=1.0)
+
+
+def _ill(dice: random.Random, plan: Plan) -> Plan:
+    """Let the disk be ill for long, and crashes be few and early."""
+    span = _span(plan)
+    spells = []
+    for _ in range(dice.choice((2, 4, 7))):
+        share = dice.choice((0.03, 0.1, 0.3, 0.6))
+        # also when what is left of the mail is given up: that is long after the last came in
+        at = dice.random() * span if dice.random() < 0.6 else dice.random() * (span + plan.expire)
+        spells.append(Spell(dice.choice(_ILLS), at, 2.0 + dice.random() * 60.0, share))
+    early = [blow for blow in plan.blows if blow.waits_for in ("time", "dot") and blow.n < 15]
+    return msgspec.structs.replace(
+        plan,
+        spells=tuple(spells),
+        blows=tuple(early[: dice.choice((0, 0, 1, 3))]),
+        resizes=plan.resizes[:1],
+        file_above=dice.choice((1_024, 1_024, 4_096, 65_536)),
+    )
+
+
+def _crowded(dice: random.Random, plan: Plan) -> Plan:
+    """Let clients be more than there are places for, and some of one address."""
+    count = len(plan.senders)
+    addresses = [f"10.0.0.{dice.randint(1, max(1, count // 2))}" for _ in plan.senders]
+    senders = tuple(
+        msgspec.structs.replace(one, address=address, tries=max(1, one.tries))
+        for one, address in zip(plan.senders, addresses, strict=True)
+    )
+    return msgspec.structs.replace(
+        plan,
+        senders=senders,
+        places=dice.choice((0, max(1, count // 2), count)),
+        places_per_ip=dice.choice((1, 2)),
+    )
+
+
+def _bereft(dice: random.Random, plan: Plan) -> Plan:
+    """Let the ledger die again and again, in pairs, or be slow, where few connections are allowed."""
+    span = _span(plan)
+    blows = []
+    for _ in range(dice.choice((1, 2, 4))):
+        at = dice.random() * span
+        for _ in range(dice.choice((1, 2, 2, 3))):
+            blows.append(
+                Blow("time", at, 0, "process", worker=LEDGER, down=0.05 + dice.random() * dice.choice((0.2, 3.0)))
+            )
+            at += dice.random() * 4.0
+    slow = dice.choice((0.0, 0.0, 0.3, 0.8, 1.5))
+    return msgspec.structs.replace(
+        plan,
+        workers=max(2, plan.workers),
+        has_ledger=True,
+        blows=(*plan.blows, *blows),
+        connections=dice.choice((1, 2, 3)),
+        rate=dice.choice((0, 0, 20, 60)),
+        ledger_latency=slow,
+    )
+
+
+_CHANGES: Final = {"ill": _ill, "crowded": _crowded, "bereft": _bereft}
