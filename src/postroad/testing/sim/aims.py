@@ -29,7 +29,7 @@ _BIRTH: Final = ("write database in Store.open", "sync database in Store.open", 
 
 def aim(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Return the story with some crashes more, each at a place and moment, and what they need."""
-    for name in dice.choices(list(PLACES), _WEIGHTS, k=dice.choice((4, 6, 8, 10))):
+    for name in dice.choices(list(PLACES), _WEIGHTS, k=dice.choice((6, 8, 10, 12))):
         plan = _with(plan, _blow(dice, name))
         for need in PLACES[name].needs.split():
             plan = _SET_UPS[need](dice, plan, span)
@@ -112,7 +112,7 @@ def _slow(dice: random.Random, plan: Plan, span: float) -> Plan:
 def _naming(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Let directories not be made durable, when shards are adopted."""
     at = plan.resizes[0][0] if plan.resizes else span * dice.random()
-    spell = Spell("sync_directory", at, 5.0 + 20.0 * dice.random(), dice.choice((0.3, 0.6)))
+    spell = Spell("sync_directory", at, 20.0 + 30.0 * dice.random(), dice.choice((0.6, 0.9)))
     return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8])
 
 

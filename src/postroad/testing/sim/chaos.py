@@ -40,6 +40,7 @@ COMMAND_STEP: Final = 0.001
 
 How = Literal["process", "power"]
 When = Literal["before", "in", "after"]
+Ill = Literal["write", "sync", "sync_directory", "unlink", "read", "full", "slow", "hang"]
 
 
 class Blow(msgspec.Struct, frozen=True):
@@ -65,7 +66,7 @@ class Blow(msgspec.Struct, frozen=True):
 class Spell(msgspec.Struct, frozen=True):
     """Trouble with the disk for some time."""
 
-    kind: Literal["write", "sync", "sync_directory", "unlink", "read", "full", "slow", "hang"]
+    kind: Ill
     at: float
     seconds: float
     share: float = 1.0

@@ -12,14 +12,25 @@ from typing import Final
 
 import msgspec
 
-from postroad.testing.sim.chaos import LEDGER, Blow, Spell
+from postroad.testing.sim.chaos import LEDGER, Blow, Ill, Spell
 from postroad.testing.sim.story import Plan
 
-_MOODS: Final = {"ill": 14, "crowded": 8, "bereft": 8, "": 70}
+_MOODS: Final = {"ill": 20, "mild": 5, "crowded": 7, "bereft": 8, "": 60}
 """In percent of all stories."""
 CHUNKS_SHARE: Final = 0.15
 """Of clients that send by BDAT."""
-_ILLS: Final = ("sync", "sync", "sync", "write", "write", "unlink", "sync_directory", "read", "slow", "slow")
+_ILLS: Final[tuple[Ill, ...]] = (
+    "sync",
+    "sync",
+    "sync",
+    "write",
+    "write",
+    "unlink",
+    "sync_directory",
+    "read",
+    "slow",
+    "slow",
+)
 
 
 def with_mood(plan: Plan) -> Plan:
@@ -41,22 +52,47 @@ def _span(plan: Plan) -> float:
 
 
 def _ill(dice: random.Random, plan: Plan) -> Plan:
-    """Let the disk be ill for long, and crashes be few and early."""
+    """Let the disk be ill for long, and crashes be few and early; half of the time in front of well-behaved hosts."""
     span = _span(plan)
-    spells = []
-    for _ in range(dice.choice((2, 4, 7))):
-        share = dice.choice((0.03, 0.1, 0.3, 0.6))
+    spells: list[Spell] = []
+    for _ in range(dice.choice((2, 3, 5))):
+        kind, share = dice.choice(_ILLS), dice.choice((0.03, 0.1, 0.3, 0.6))
         # also when what is left of the mail is given up: that is long after the last came in
-        at = dice.random() * span if dice.random() < 0.6 else dice.random() * (span + plan.expire)
-        spells.append(Spell(dice.choice(_ILLS), at, 2.0 + dice.random() * 60.0, share))
-    early = [blow for blow in plan.blows if blow.waits_for in ("time", "dot") and blow.n < 15]
-    return msgspec.structs.replace(
+        at = dice.random() * (span if dice.random() < 0.6 else span + plan.expire)
+        seconds = 2.0 + dice.random() * 60.0
+        spells.append(Spell(kind, at, seconds, share))
+        if dice.random() < 0.5:  # what comes while a commit runs that then fails
+            spells.append(Spell("slow", at, seconds, dice.choice((0.3, 0.6))))
+    workers = max(2, plan.workers) if dice.random() < 0.4 else plan.workers
+    resizes = ((span * dice.random(), dice.randint(1, workers)),) if dice.random() < 0.4 else ()
+    ill = msgspec.structs.replace(
         plan,
         spells=tuple(spells),
-        blows=tuple(early[: dice.choice((0, 0, 1, 3))]),
-        resizes=plan.resizes[:1],
+        blows=_few(dice, plan),
+        workers=workers,
+        resizes=resizes,
         file_above=dice.choice((1_024, 1_024, 4_096, 65_536)),
     )
+    return _patient(ill) if dice.random() < 0.5 else ill
+
+
+def _few(dice: random.Random, plan: Plan) -> tuple[Blow, ...]:
+    early = [blow for blow in plan.blows if blow.waits_for in ("time", "dot") and blow.n < 15]
+    return tuple(early[: dice.choice((0, 0, 1, 3))])
+
+
+def _patient(plan: Plan) -> Plan:
+    """Let hosts be in good order after a while, and mail be kept for long: whatever expires then was forgotten."""
+    well = 2.0 * _span(plan) + 30.0
+    peers = tuple(
+        msgspec.structs.replace(peer, well_after=min(peer.well_after, well), silent=0.0, slow=0.0, breaks_tls=0.0)
+        for peer in plan.peers
+    )
+    return msgspec.structs.replace(plan, peers=peers, rate=0, retry_longest=60.0, expire=3_600.0)
+
+
+def _mild(dice: random.Random, plan: Plan) -> Plan:
+    return _patient(msgspec.structs.replace(plan, blows=_few(dice, plan), spells=plan.spells[:2]))
 
 
 def _crowded(dice: random.Random, plan: Plan) -> Plan:
@@ -86,7 +122,7 @@ def _bereft(dice: random.Random, plan: Plan) -> Plan:
                 Blow("time", at, 0, "process", worker=LEDGER, down=0.05 + dice.random() * dice.choice((0.2, 3.0)))
             )
             at += dice.random() * 4.0
-    slow = dice.choice((0.0, 0.0, 0.3, 0.8, 1.5))
+    slow = dice.choice((0.0, 0.0, 0.0, 0.2, 0.3))
     return msgspec.structs.replace(
         plan,
         workers=max(2, plan.workers),
@@ -98,4 +134,4 @@ def _bereft(dice: random.Random, plan: Plan) -> Plan:
     )
 
 
-_CHANGES: Final = {"ill": _ill, "crowded": _crowded, "bereft": _bereft}
+_CHANGES: Final = {"ill": _ill, "mild": _mild, "crowded": _crowded, "bereft": _bereft}
