@@ -7,8 +7,8 @@ knows of the rows (counting.py), the calls of the face (steer.py, shard.py), whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +42,22 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_free: int
     """Octets; less on the disk: puts are refused (FULL)."""
     store: StoreOptions = StoreOptions()
+
+
+@asynccontextmanager
+async def closing_on_failure(opening: asyncio.Future[Found], threads: Threads, lane: str) -> AsyncIterator[Found]:
+    """Wait for a store that is being opened, and close it if what follows fails or is cancelled: the lock goes next.
+
+    A thread that opens cannot be called back, so a cancelled opening is waited for, too.
+    """
+    try:
+        yield await asyncio.shield(opening)
+    except BaseException:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            store = opening.result().store
+            await threads.run_blocking(lambda: store.close(checkpoint=False), lane=lane)
+        raise
 
 
 class Ground:
@@ -171,18 +187,11 @@ class Ground:
             moved,
             lane=self._lane,
         )
-        try:
-            found = await asyncio.shield(opening)
+        async with closing_on_failure(opening, self._threads, self._lane) as found:
             if (doubtful := set(self.writer.doubtful)) and not found.damaged_at:  # a salvage may want them
                 arguments = (self._directory, self._disk, found.store, doubtful)
                 await self._threads.run_blocking(drop_contents, *arguments, lane=self._lane)
-        except asyncio.CancelledError:
-            await asyncio.wait([opening])
-            if opening.exception() is None:
-                store = opening.result().store
-                await self._threads.run_blocking(lambda: store.close(checkpoint=False), lane=self._lane)
-            raise
-        return found
+            return found
 
     async def _end_reads(self) -> None:
         """Return when no read is under way: a connection must not be closed under one."""

@@ -197,22 +197,29 @@ def _inside(target: str, path: str) -> str:
     return f"{target}/{path.rsplit('/', 1)[1]}"
 
 
-def collect_orphans(directory: str, disk: Disk, store: Store) -> int:
+def collect_orphans(directory: str, disk: Disk, store: Store) -> str:
     """Unlink content files that no row names: of messages that were refused, or ended just before a crash.
 
-    Does nothing while a damaged database lies beside the shard: its messages' contents may be among them.
+    Returns why some are left, for the next start to look at: they cost room, and nothing waits for that. Does nothing
+    while a damaged database lies beside the shard: its messages' contents may be among them.
+
+    Raises:
+        StoreTrouble: what is there could not be read.
     """
+    left = ""
     with store_step():
         if damaged_beside(directory, disk):
-            return 0
-        entries, count = iter(disk.list(f"{directory}/{BODIES}")), 0
+            return left
+        entries = iter(disk.list(f"{directory}/{BODIES}"))
         while names := list(islice(entries, LOOKED_AT)):  # not all ids at once: a queue may be long, and few are files
             known = {body_name(message) for message in store.read.known([*filter(None, map(_named, names))])}
             for entry in names:
                 if entry not in known:
-                    disk.unlink(f"{directory}/{BODIES}/{entry}")
-                    count += 1
-    return count
+                    try:
+                        disk.unlink(f"{directory}/{BODIES}/{entry}")
+                    except OSError as error:
+                        left = f"content of no message could not be removed: {error}"
+    return left
 
 
 def drop_contents(directory: str, disk: Disk, store: Store, messages: Iterable[int]) -> None:

@@ -34,7 +34,7 @@ from postroad.spool.face import (
     SpoolRefused,
     Why,
 )
-from postroad.spool.ground import REPORTS_READ, ShardSettings, whole
+from postroad.spool.ground import REPORTS_READ, ShardSettings, closing_on_failure, whole
 from postroad.spool.owner import LockOwner, Owner
 from postroad.spool.recovery import BODIES, collect_orphans, damaged_beside, reopen
 from postroad.spool.rows import (
@@ -86,25 +86,28 @@ class Shard(Moving):
         lane = f"spool-{number}"
         try:
             await threads.run_blocking(disk.make_directories, f"{directory}/{BODIES}", lane=lane)
-            found = await threads.run_blocking(
+            opening = threads.run_blocking(
                 reopen, directory, settings.store, disk, (), clock.now(), REPORTS_READ, lane=lane
             )
-            await threads.run_blocking(collect_orphans, directory, disk, found.store, lane=lane)
-            beside = await threads.run_blocking(damaged_beside, directory, disk, lane=lane)
-            shard = cls(
-                directory,
-                number=number,
-                clock=clock,
-                outlet=outlet,
-                disk=disk,
-                threads=threads,
-                settings=settings,
-                owner=owner,
-                found=found,
-            )
+            async with closing_on_failure(opening, threads, lane) as found:
+                left = await threads.run_blocking(collect_orphans, directory, disk, found.store, lane=lane)
+                beside = await threads.run_blocking(damaged_beside, directory, disk, lane=lane)
+                shard = cls(
+                    directory,
+                    number=number,
+                    clock=clock,
+                    outlet=outlet,
+                    disk=disk,
+                    threads=threads,
+                    settings=settings,
+                    owner=owner,
+                    found=found,
+                )
         except BaseException:
             owner.release()
             raise
+        if left:
+            outlet.emit(facts.Trouble(at=clock.now(), what="spool", why=left))
         for where in beside:  # at each start: nobody may have lived to tell, and mail waits there for a salvage
             if where != found.damaged_at:
                 outlet.emit(facts.Damaged(at=clock.now(), what="database", where=where))

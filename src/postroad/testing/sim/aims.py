@@ -23,6 +23,8 @@ BURST: Final = 2.0
 """Seconds between the moments at which all clients send at once."""
 RARE_SHARE: Final = 0.75
 """Share of stories in which a blow waits at each of the rare places; in the others what follows them is seen, too."""
+DRAIN: Final = 40.0
+"""Seconds within which a relay that stops in order has stopped, and its shards are adopted."""
 _BIRTH: Final = ("write database in Store.open", "sync database in Store.open", "unlink journal in Store.open")
 """Where a crash in the very first opening leaves a journal, from which the next opening recovers."""
 
@@ -71,7 +73,7 @@ def _adoption(dice: random.Random, plan: Plan, span: float) -> Plan:
     workers = max(2, plan.workers)
     at = span * (0.2 + 0.5 * dice.random())
     resizes = plan.resizes or ((at, dice.randint(1, workers - 1)),)
-    down = ((0.0, resizes[0][0] + 10.0 + 30.0 * dice.random()),)
+    down = ((0.0, resizes[0][0] + DRAIN + 30.0 * dice.random()),)
     peers = tuple(msgspec.structs.replace(peer, down=peer.down or down) for peer in plan.peers)
     return msgspec.structs.replace(plan, workers=workers, resizes=resizes, peers=peers, file_above=1_024)
 
@@ -81,7 +83,8 @@ def _failing(dice: random.Random, plan: Plan, span: float) -> Plan:
     begins = (0.0, plan.resizes[0][0] if plan.resizes else span * dice.random())
     kinds: tuple[Literal["sync", "write"], ...] = ("sync", "sync", "write")
     spells = tuple(
-        Spell(dice.choice(kinds), at, 5.0 + 15.0 * dice.random(), dice.choice((0.1, 0.2, 0.4))) for at in begins
+        Spell(dice.choice(kinds), at, 5.0 + dice.choice((15.0, 60.0)) * dice.random(), dice.choice((0.1, 0.2, 0.4)))
+        for at in begins
     )
     return msgspec.structs.replace(plan, spells=(*plan.spells, *spells)[:8])
 
@@ -112,14 +115,14 @@ def _slow(dice: random.Random, plan: Plan, span: float) -> Plan:
 def _naming(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Let directories not be made durable, when shards are adopted."""
     at = plan.resizes[0][0] if plan.resizes else span * dice.random()
-    spell = Spell("sync_directory", at, 20.0 + 30.0 * dice.random(), dice.choice((0.6, 0.9)))
+    spell = Spell("sync_directory", at, DRAIN + 30.0 * dice.random(), dice.choice((0.6, 0.9)))
     return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8])
 
 
 def _unlinking(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Let files that go stay, when shards are adopted."""
     at = plan.resizes[0][0] if plan.resizes else span * dice.random()
-    spell = Spell("unlink", at, 5.0 + 40.0 * dice.random(), dice.choice((0.3, 0.6, 0.9)))
+    spell = Spell("unlink", at, DRAIN + 40.0 * dice.random(), dice.choice((0.3, 0.6, 0.9)))
     return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8])
 
 
