@@ -74,6 +74,20 @@ def test_what_an_attempt_heard_is_recorded_when_it_is_over():
     assert broken(played, look_at_times) == 0
 
 
+def test_what_a_crash_broke_off_is_not_recorded_as_long_as_the_host_had_to_decide_on_another():
+    played = put_off()
+    played.book.sent["t", 0].recipients.append(ANN)
+    crash(played, 1_003.05)
+    assert broken(played, look_at_times) == 0
+    played.book.refusals[ANN] = [Refusal(1_001.9, 450, "rcpt", "mx0", [1_002.0])]  # nobody was left to send it for
+    assert broken(played, look_at_times) == 1
+    played.book.refusals[ANN] = [Refusal(900.0, 550, "rcpt", "mx0", [900.1])]
+    assert broken(played, look_at_times) == 1
+    del played.book.refusals[ANN]
+    take(played, ANN, at=1_001.0)
+    assert broken(played, look_at_times) == 1
+
+
 def test_a_stop_excuses_a_try_before_its_time_only_if_the_disk_was_in_trouble():
     played = put_off()
     played.book.stops.append(Crash(1_004.0, "process", "somewhere", ("worker-0#1",), ""))

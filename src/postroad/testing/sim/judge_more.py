@@ -20,6 +20,8 @@ from postroad.testing.sim.world import Played
 
 RETRY_TOLERANCE: Final = 0.5
 """Seconds by which a retry may seem early: a reply travels."""
+TRANSACTION_MAX: Final = 2.0
+"""Seconds from the reply to a recipient to the end of his transaction, with a host that is not slow."""
 JOURNEY: Final = 0.2
 """Seconds that a reply, and what follows it on the same connection, may be under way."""
 TOKEN_LIFE: Final = 30.0
@@ -120,9 +122,20 @@ def _over(judge: Judge, address: str, refusal: Refusal) -> float:
         seen: list[Refusal | Take] = [*judge.book.refusals.get(other, ()), *judge.deliveries[other]]
         ends = [one.at for one in seen if other != address and one.peer == refusal.peer]
         over = max([over, *(at + JOURNEY for at in ends if refusal.at <= at <= min(last, refusal.at + 15.0))])
+        if last <= over + TRANSACTION_MAX and other != address and _is_pending(judge, other, refusal, last):
+            over = last
     # A host that breaks off after the final dot, or is slow, is heard of later than anybody can see.
     peer = next(one for one in judge.plan.peers if one.name == refusal.peer)
     return over + 4.0 * peer.slow + (5.0 if peer.drops_untaken or peer.drops_taken else 0.0)
+
+
+def _is_pending(judge: Judge, other: str, refusal: Refusal, until: float) -> bool:
+    """True if the host that put one off had still to decide on another of the same message when a crash fell."""
+    peer = next(one for one in judge.plan.peers if one.name == refusal.peer)
+    if other.partition("@")[2] not in peer.domains or any(take.at <= until for take in judge.deliveries[other]):
+        return False
+    told = (one for one in judge.book.refusals.get(other, ()) if one.at <= until)
+    return not any(one.code >= 500 or (one.peer == peer.name and one.at >= refusal.at - 5.0) for one in told)
 
 
 def _sent_of(judge: Judge, address: str) -> Sent | None:
