@@ -23,6 +23,8 @@ BURST: Final = 2.0
 """Seconds between the moments at which all clients send at once."""
 RARE_SHARE: Final = 0.75
 """Share of stories in which a blow waits at each of the rare places; in the others what follows them is seen, too."""
+SPELLS_MAX: Final = 12
+"""Of trouble with the disk in one story: the last ones that were asked for."""
 DRAIN: Final = 40.0
 """Seconds within which a relay that stops in order has stopped, and its shards are adopted."""
 _BIRTH: Final = ("write database in Store.open", "sync database in Store.open", "unlink journal in Store.open")
@@ -31,7 +33,7 @@ _BIRTH: Final = ("write database in Store.open", "sync database in Store.open", 
 
 def aim(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Return the story with some crashes more, each at a place and moment, and what they need."""
-    for name in dice.choices(list(PLACES), _WEIGHTS, k=dice.choice((6, 8, 10, 12))):
+    for name in dice.choices(list(PLACES), _WEIGHTS, k=dice.choice((8, 10, 12))):
         plan = _with(plan, _blow(dice, name))
         for need in PLACES[name].needs.split():
             plan = _SET_UPS[need](dice, plan, span)
@@ -86,7 +88,7 @@ def _failing(dice: random.Random, plan: Plan, span: float) -> Plan:
         Spell(dice.choice(kinds), at, 5.0 + dice.choice((15.0, 60.0)) * dice.random(), dice.choice((0.1, 0.2, 0.4)))
         for at in begins
     )
-    return msgspec.structs.replace(plan, spells=(*plan.spells, *spells)[:8])
+    return msgspec.structs.replace(plan, spells=(*plan.spells, *spells)[-SPELLS_MAX:])
 
 
 def _syncs(dice: random.Random, plan: Plan, span: float) -> Plan:
@@ -101,7 +103,9 @@ def _syncs(dice: random.Random, plan: Plan, span: float) -> Plan:
         )
         for sender in plan.senders
     )
-    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8], file_above=1_024, senders=tuple(senders))
+    return msgspec.structs.replace(
+        plan, spells=(*plan.spells, spell)[-SPELLS_MAX:], file_above=1_024, senders=tuple(senders)
+    )
 
 
 def _slow(dice: random.Random, plan: Plan, span: float) -> Plan:
@@ -116,14 +120,14 @@ def _naming(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Let directories not be made durable, when shards are adopted."""
     at = plan.resizes[0][0] if plan.resizes else span * dice.random()
     spell = Spell("sync_directory", at, DRAIN + 30.0 * dice.random(), dice.choice((0.6, 0.9)))
-    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8])
+    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[-SPELLS_MAX:])
 
 
 def _unlinking(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Let files that go stay, when shards are adopted."""
     at = plan.resizes[0][0] if plan.resizes else span * dice.random()
     spell = Spell("unlink", at, DRAIN + 40.0 * dice.random(), dice.choice((0.3, 0.6, 0.9)))
-    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[:8])
+    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[-SPELLS_MAX:])
 
 
 def _local(dice: random.Random, plan: Plan, span: float) -> Plan:

@@ -59,9 +59,8 @@ class Machine:
         self.front: Front | None = None
         self.reloads = Reloads(self)
         self.ledger: Ledger | None = None
-        self.local = Network(
-            kernel, SeededDice(plan.seed * 7 + 4), Weather(latency=0.0001 + plan.ledger_latency, pieces=0.0)
-        )
+        calm = Weather(latency=0.0001 + plan.ledger_latency, pieces=0.0, last_words=1.0)
+        self.local = Network(kernel, SeededDice(plan.seed * 7 + 4), calm)
         self.sockets = LocalSockets(self.local)
         self.records = MemoryRecords(self.clock)
         self._dead: list[Worker | Ledger | Front] = []

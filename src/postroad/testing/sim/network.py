@@ -37,6 +37,8 @@ class Weather(msgspec.Struct, frozen=True):
     """Share of deliveries that are cut at a random place."""
     resets: float = 0.0
     """Share of deliveries at which the connection is reset instead."""
+    last_words: float = 0.7
+    """Share of processes that die at which what they had given to the system still arrives."""
 
 
 class Host:
@@ -336,7 +338,9 @@ class Wire(asyncio.Transport):
             return
         last = b"".join(self._outgoing)  # the system still sends what it was given, if the other end reads
         self._outgoing.clear()
-        network.kernel.after(network.delay(), self._end_of_the_dead, last if network.dice.random() < 0.7 else b"")
+        network.kernel.after(
+            network.delay(), self._end_of_the_dead, last if network.dice.random() < network.weather.last_words else b""
+        )
 
     def _end_of_the_dead(self, last: bytes) -> None:
         other = self.other

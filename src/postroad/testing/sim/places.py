@@ -35,22 +35,22 @@ def _places(function: str, operations: str, place: Place) -> dict[str, Place]:
     return {f"{one.strip()} in {function}": place for one in operations.split(",")}
 
 
-_OFTEN: Final = Place(is_frequent=True)
+_OFTEN: Final = Place(1.2, is_frequent=True)
 _LOCAL: Final = Place(2.0, "local", True)
 _DIRECTORY: Final = "sync_directory directory"
 _JOURNAL: Final = "create journal, write journal, sync journal, unlink journal"
 
 PLACES: Final[dict[str, Place]] = {
     **_places("WriteStore.commit", "write WAL, sync WAL", _OFTEN),
-    **_places("WriteStore.commit", _DIRECTORY, Place(2.0)),
+    **_places("WriteStore.commit", _DIRECTORY, Place(3.0)),
     **_places("WriteStore.commit", "truncate WAL", Place(is_rare=True)),
-    **_places("Store.checkpoint", "write database, sync WAL, sync database", Place(1.5, is_frequent=True)),
+    **_places("Store.checkpoint", "write database, sync WAL, sync database", Place(2.0, is_frequent=True)),
     **_places("Store.checkpoint", "truncate database", Place(2.0, "", True)),
     **_places(
-        "Store._truncate_wal", "write database, sync WAL, truncate WAL, truncate database, sync database", Place()
+        "Store._truncate_wal", "write database, sync WAL, truncate WAL, truncate database, sync database", Place(1.5)
     ),
     **_places("Store._truncate_wal", f"{_DIRECTORY}, create WAL", Place(1.5)),
-    **_places("migrate", f"write WAL, sync WAL, {_DIRECTORY}", Place(1.5)),
+    **_places("migrate", f"write WAL, sync WAL, {_DIRECTORY}", Place(2.0)),
     **_places("Store.open", f"{_JOURNAL}, {_DIRECTORY}, write database, sync database", Place()),
     **_places("Store.open", "truncate database", Place(4.0, "failing birth")),
     **_places("Store._connect", "create database", Place()),
@@ -58,16 +58,16 @@ PLACES: Final[dict[str, Place]] = {
     **_places("Store._connect", "unlink WAL", Place(6.0, "birth", is_rare=True)),
     **_places("Store._connect", "write journal, sync journal, unlink journal", Place(4.0, "birth")),
     **_places("Store._connect", "truncate database, sync database", Place(3.0, "birth")),
-    **_places("Store.close", "write database, sync WAL, truncate database, sync database, unlink WAL", Place(3.5)),
-    **_places("Store.close", f"sync journal, unlink journal, {_DIRECTORY}", Place(4.0, "failing birth")),
-    **_places("WriteStore.forget", "write WAL, sync WAL", Place(8.0, "failing syncs")),
-    **_places("WriteStore.forget", _DIRECTORY, Place(10.0, "failing syncs", is_rare=True)),
+    **_places("Store.close", "write database, sync WAL, truncate database, sync database, unlink WAL", Place(5.0)),
+    **_places("Store.close", f"sync journal, unlink journal, {_DIRECTORY}", Place(5.0, "failing birth")),
+    **_places("WriteStore.forget", "write WAL, sync WAL", Place(10.0, "failing syncs")),
+    **_places("WriteStore.forget", _DIRECTORY, Place(14.0, "failing syncs", is_rare=True)),
     **_places("_settle_wal", f"rename WAL, {_DIRECTORY}", Place()),
     **_places("_settle_wal", "write WAL, sync WAL", Place(4.0, is_rare=True)),
     **_places("_unlink_if_there", "unlink file, unlink content", Place(2.0, "failing syncs", is_rare=True)),
-    **_places("copy_file", "create file, write file, sync file", Place()),
+    **_places("copy_file", "create file, write file, sync file", Place(1.5)),
     **_places("_open", _DIRECTORY, Place(1.5)),
-    **_places("Shard.take", "make_directories content", Place(1.5)),
+    **_places("Shard.take", "make_directories content", Place(2.0)),
     **_places("FileBodyWriter._append", "create content, write content", _OFTEN),
     **_places("FileBodyWriter._sync", "sync content, sync_directory content", _OFTEN),
     **_places("FileBodyWriter._remove", "unlink content", Place(4.0, "failing syncs")),
@@ -75,16 +75,16 @@ PLACES: Final[dict[str, Place]] = {
     **_places("Counting._on_committed", "unlink content", _OFTEN),
     **_places("Counting._unlink_if_there", "unlink content", Place(6.0, "failing syncs", is_rare=True)),
     **_places("collect_orphans", "unlink content", Place(2.0)),
-    **_places("take_files", "link content, sync_directory content", Place(3.0, "adoption")),
+    **_places("take_files", "link content, sync_directory content", Place(5.0, "adoption")),
     **_places("take_files", "unlink content", Place(9.0, "adoption naming", is_rare=True)),
-    **_places("remove_shard", f"remove_directory content, unlink database, {_DIRECTORY}", Place(3.0, "adoption")),
-    **_places("remove_shard", "remove_directory directory", Place(2.0, "adoption")),
+    **_places("remove_shard", f"remove_directory content, unlink database, {_DIRECTORY}", Place(4.0, "adoption")),
+    **_places("remove_shard", "remove_directory directory", Place(4.0, "adoption")),
     **_places("remove_shard", "unlink content, unlink WAL", Place(8.0, "adoption unlinking", is_rare=True)),
     **_places(
         "MaildirFile.begin", "make_directories Maildir, unlink Maildir, create Maildir", Place(1.5, "local", True)
     ),
     **_places("MaildirFile.begin", "write Maildir", _LOCAL),
-    **_places("MaildirFile.begin", "sync_directory Maildir", Place(2.0, "broken local")),
+    **_places("MaildirFile.begin", "sync_directory Maildir", Place(3.0, "broken local")),
     **_places("MaildirFile.write", "write Maildir", _LOCAL),
     **_places("MaildirFile.finish", "sync Maildir, rename Maildir, sync_directory Maildir", _LOCAL),
     **_places("MaildirFile.give_up", "unlink Maildir", Place(3.0, "failing local", is_rare=True)),
