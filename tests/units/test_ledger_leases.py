@@ -164,6 +164,19 @@ def test_what_an_absent_worker_may_hold_is_kept_for_it():
     assert len(book.leases) == 0
 
 
+def test_what_was_lent_may_be_held_by_an_absent_worker():
+    book = Book(3)
+    book.leases.absent = frozenset({2})
+    book.leases.owe(0, {"k": 1})
+    assert [book.take(1, 6) for _ in range(4)] == [True, True, True, False], "2 are the absent one's share, 1 is lent"
+    book.leases.absent = frozenset({0, 2})
+    book.leases.give(1, "k", book.now)
+    assert not book.take(1, 6), "what is lent of an absent one's share is counted as its share"
+    book.leases.absent = frozenset({2})
+    book.leases.forget_owed()
+    assert [book.take(0, 6) for _ in range(3)] == [True, True, False]
+
+
 def test_an_announcement_replaces_what_was_believed():
     book = Book(2)
     for _ in range(3):

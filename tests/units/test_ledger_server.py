@@ -132,6 +132,36 @@ def test_a_worker_that_says_nothing_for_long_is_dropped(play):
     play(script)
 
 
+def test_a_worker_that_left_and_is_back_keeps_what_it_holds_however_long_it_takes_to_say_it(play):
+    async def script(world, one, two):
+        world.kill_client(1)
+        async with stranger(world) as before, stranger(world) as back:
+            before.say(hello(1, world.time() + 1), wire.Hold("to:a", 1, 1), wire.Announced())
+            await simulated(lambda: before.heard(wire.Settled))
+            before.say(wire.Leaving())
+            await simulated(lambda: before.lost)
+            back.say(hello(1, world.time() + 2))
+            await passes(server_module.RETURN_MAX + 1)
+            assert not await one.take_connection("to:a", 1)
+            back.say(wire.Announced())
+            await simulated(lambda: back.heard(wire.Settled))
+            await passes(1.1)
+            assert await one.take_connection("to:a", 1), "it holds it no more"
+
+    play(script)
+
+
+def test_a_worker_that_left_and_does_not_come_back_holds_nothing(play):
+    async def script(world, one, two):
+        assert await two.take_connection("to:a", 1)
+        two._link._wire.say(wire.Leaving())
+        world.kill_client(1)
+        await passes(server_module.RETURN_MAX + 1)
+        assert await one.take_connection("to:a", 1)
+
+    play(script)
+
+
 def test_who_floods_and_never_reads_is_dropped_and_others_are_served(play):
     async def script(world, one, two):
         async with stranger(world) as flood:

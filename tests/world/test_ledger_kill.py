@@ -181,6 +181,8 @@ def test_a_ledger_that_hangs_is_left_and_found_again(play):
         await house.kill_ledger(signal.SIGSTOP)
         try:
             await house.until_away()
+            assert not await two.take_connection("to:mx.example", 4), "it may wake and lend"
+            await soon(lambda: not two._link.is_leaving)
             assert await two.take_connection("to:mx.example", 4), "what is left of its share"
             assert not await two.take_connection("to:mx.example", 4)
         finally:

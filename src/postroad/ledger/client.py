@@ -4,7 +4,8 @@ Owns: when to ask and when not, blocks of tokens, remembered refusals. Does not 
 of what is held (held.py), records and marks (remote_records.py, remote_marks.py).
 
 While the ledger is away, what is held is held, and new things are taken of our share (docs/adr/0004). A process that
-never heard the ledger does not know what others hold of its share: it takes nothing outbound for STRANGER_WAIT.
+never heard the ledger does not know what others hold of its share: it takes nothing outbound for STRANGER_WAIT. Nor
+does one that has left a silent ledger, until that has ended the connection or LEFT_MAX (link.py) has passed.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ ANSWER_MAX: Final = 1 * SECOND
 """Seconds that a client of ours waits for an answer, or for the ledger to be back."""
 OUTBOUND_MAX: Final = 2 * SECOND
 """Seconds that a delivery waits for an answer: longer than a ledger that has just started takes to begin."""
-STRANGER_WAIT: Final = 3 * SECOND
-"""Seconds after which a process that never heard the ledger takes its share all the same: mail must flow."""
+STRANGER_WAIT: Final = 10 * SECOND
+"""Seconds after which a process that never heard the ledger takes its share all the same: mail must flow. Longer than a
+ledger that lives is likely to be silent: it knows what others hold of that share."""
 ASK_AGAIN: Final = 1 * SECOND
 """Seconds for which a refused connection is refused without asking, unless the ledger says that one was freed."""
 TOKENS_AGAIN: Final = 0.25 * SECOND
@@ -138,7 +140,11 @@ class LedgerClient:
         """True if we may go by our share."""
         if self._link.is_there:
             return key.startswith(INBOUND)  # it is slow: somebody waits for our greeting
-        return self._link.was_there or key.startswith(INBOUND) or self._link.away_for >= STRANGER_WAIT
+        if key.startswith(INBOUND):
+            return True
+        if self._link.was_there:
+            return not self._link.is_leaving
+        return self._link.away_for >= STRANGER_WAIT
 
     # --- tokens ---
 

@@ -103,6 +103,8 @@ class Held:
         self._lent = {}
         for key, (count, most) in self._connections.items():
             yield wire.Hold(key, most, count)
+        for key, count in self._lent_before.items():
+            yield wire.Owed(key, count)
         for key, meter in self._meters.latest(USED_KEYS_MAX):
             if entries := meter.entries():
                 yield wire.Used(key, meter.seconds, entries)

@@ -53,6 +53,7 @@ class Leases:
         self.workers = 1
         self.absent: frozenset[int] = frozenset()
         """Workers of whom it is not known what they hold: at least their share, it must be supposed."""
+        self._owed: dict[str, dict[int, int]] = {}  # key -> slot -> of its share, others' under an earlier ledger
 
     def take(self, slot: int, key: str, most: int, now: float) -> bool:
         """Count one more connection, or return False and note that the worker waits."""
@@ -91,6 +92,15 @@ class Leases:
             self.hold(slot, key, most, count)
         for key, count in before:
             self._release(self._keys[key], key, slot, count, now)
+
+    def owe(self, slot: int, owed: dict[str, int]) -> None:
+        """Note what an earlier ledger has lent of a worker's shares: perhaps to one that is absent."""
+        for key, count in owed.items():
+            self._owed.setdefault(key, {})[slot] = count
+
+    def forget_owed(self) -> None:
+        """All are here: what they hold is known, and with it what is lent."""
+        self._owed.clear()
 
     def give(self, slot: int, key: str, now: float) -> None:
         """Count one less; whoever waits is told."""
@@ -203,7 +213,12 @@ class Leases:
         return len(entry.promised.keys() - {slot})
 
     def _reserved(self, key: str, most: int) -> int:
-        """Return how many more must be supposed to be held than are known to be."""
+        """Return how many more must be supposed to be held than are known to be.
+
+        Those who are absent hold their shares, and what was lent of the others': whether one that is known was lent it
+        does not count, since what it holds above its share may be granted since.
+        """
         entry = self._keys.get(key)
         held = entry.held if entry else {}
-        return sum(max(0, share_of(key, most, slot, self.workers) - held.get(slot, 0)) for slot in self.absent)
+        shares = sum(max(0, share_of(key, most, slot, self.workers) - held.get(slot, 0)) for slot in self.absent)
+        return shares + sum(count for slot, count in self._owed.get(key, {}).items() if slot not in self.absent)

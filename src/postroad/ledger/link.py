@@ -4,7 +4,10 @@ Owns: connecting, back-off, heartbeats, questions and their answers. Does not ow
 means (client.py, remote_records.py, remote_marks.py).
 
 The supervisor holds the ledger's socket, so connecting succeeds while no ledger runs: it *is there* from its Welcome
-on, and away when the connection ends or no octet comes for SILENCE_MAX. Then every question is answered with None.
+on, and away when the connection ends or no octet comes for 3 s. Then every question is answered with None.
+
+A silent ledger may be alive, and wake: what it lends of our shares before it reads that we left, it says on the
+connection that we left. That is listened to until the ledger ends it (as the kernel does if it dies) or LEFT_MAX.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ own silence for the ledger's."""
 TICKS_TO_PING: Final = 4
 TICKS_OF_SILENCE_MAX: Final = 12
 """3 s without an octet, though the ledger answers a ping every second."""
+LEFT_MAX: Final = 5 * SECOND
+"""Seconds for which a connection that was left is listened to. All others leave the same silent ledger within 2 s of
+us, a ping and its ticks; after that nobody is there to use what it grants when it wakes."""
 ASKED_MAX: Final = 50_000
 """Questions without an answer yet; one more is answered with None at once."""
 _COUNTER: Final = itertools.count()
@@ -79,6 +85,8 @@ class Link:
         self._ids = itertools.count(1)
         self._asked: dict[int, Asked] = {}
         self._wire: wire.Wire | None = None
+        self._left: wire.Wire | None = None  # silent; may still say what it lends
+        self._left_at = 0.0
         self._ended: asyncio.Future[None] | None = None  # of the connection there is
         self._welcomes: set[asyncio.Future[None]] = set()  # who waits for the ledger to be there
         self._was_welcome = False  # on the connection there is
@@ -101,8 +109,14 @@ class Link:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
+        self._forget_left()
         self.is_there = False
         self._answer_all_with_none()
+
+    @property
+    def is_leaving(self) -> bool:
+        """True while a ledger that was silent has not ended our connection: what it lends meanwhile is not known."""
+        return self._left is not None
 
     @property
     def away_for(self) -> float:
@@ -182,7 +196,8 @@ class Link:
         return self._was_welcome
 
     def _on_answers(self, connection: wire.Wire, answers: list[wire.Answer]) -> None:
-        self._silent_ticks = 0
+        if connection is self._wire:
+            self._silent_ticks = 0
         for answer in answers:
             if isinstance(answer, wire.Welcome):
                 self._on_welcome(connection)
@@ -197,6 +212,7 @@ class Link:
                 self._listener.on_told(answer)
 
     def _on_welcome(self, connection: wire.Wire) -> None:
+        self._forget_left()  # all that is lent is said anew here
         self.is_there = self.was_there = self._was_welcome = True
         self._listener.on_welcome()
         connection.say(wire.Announced())
@@ -208,6 +224,8 @@ class Link:
         if self._wire is connection:
             self._wire = None
             self._go_away(why)
+        if self._left is connection:
+            self._left = None
         if not ended.done():
             ended.set_result(None)
 
@@ -233,6 +251,8 @@ class Link:
             for asked in self._asked.values():
                 if asked.until <= now and not asked.answer.done():
                     asked.answer.set_result(None)
+            if self._left is not None and now - self._left_at >= LEFT_MAX:
+                self._forget_left()
             if self.is_there and self._wire is not None:
                 self._ticks += 1
                 self._silent_ticks += 1
@@ -242,10 +262,15 @@ class Link:
                     self._wire.say(wire.Ping())
 
     def _part(self, connection: wire.Wire) -> None:
-        """End a connection that is silent, and come back on another."""
+        """Leave a connection that is silent, and come back on another."""
         connection.say(wire.Leaving())
         self._wire = None
+        self._left, self._left_at = connection, self._time()
         self._go_away(f"silent for {TICKS_OF_SILENCE_MAX * TICK:.0f} s")
-        connection.close()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
+
+    def _forget_left(self) -> None:
+        left, self._left = self._left, None
+        if left is not None:
+            left.close()

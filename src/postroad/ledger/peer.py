@@ -37,17 +37,20 @@ class Peer:
         """It closes this connection, comes back on another, and holds what it holds meanwhile."""
         self._holds: list[tuple[str, int, int]] = []
         self._used: list[wire.Used] = []
+        self._owed: dict[str, int] = {}
 
     def hello(self, hello: wire.Hello) -> None:
         """Learn who it is."""
         self.slot, self.since, self.incarnation = hello.slot, hello.since, hello.incarnation
 
-    def announces(self, held: wire.Hold | wire.Used) -> None:
+    def announces(self, held: wire.Hold | wire.Used | wire.Owed) -> None:
         """Note a part of the announcement; it counts when it is whole."""
-        if len(self._holds) + len(self._used) >= ANNOUNCED_MAX:
+        if len(self._holds) + len(self._used) + len(self._owed) >= ANNOUNCED_MAX:
             self.wire.fail(f"it announces more than {ANNOUNCED_MAX} keys")
         elif isinstance(held, wire.Hold):
             self._holds.append((held.key, held.most, held.count))
+        elif isinstance(held, wire.Owed):
+            self._owed[held.key] = held.count
         else:
             self._used.append(held)
 
@@ -60,3 +63,8 @@ class Peer:
         """Return what it said it has used. Once."""
         used, self._used = self._used, []
         return used
+
+    def take_owed(self) -> dict[str, int]:
+        """Return how many of its shares it said others have. Once."""
+        owed, self._owed = self._owed, {}
+        return owed

@@ -4,7 +4,8 @@ Owns: connections of workers, who is expected, when it may begin to grant, what 
 books (leases.py, rates.py, marks.py), the file of records (a face), the socket, which the supervisor binds and keeps.
 
 After its own start it knows nothing of what workers hold. It answers nothing until all of them have announced that, or
-SETTLE_MAX has passed; of one that has not by then it supposes, until ABSENT_MAX, that it holds all of its share.
+SETTLE_MAX has passed; of one that has not by then it supposes, until ABSENT_MAX, that it holds all of its share, and
+what the ledger before had lent of the others'.
 """
 
 from __future__ import annotations
@@ -116,6 +117,12 @@ class LedgerServer:
         else:
             self._leases.drop(peer.slot, self._time())
 
+    def _on_leaving(self, peer: Peer) -> None:
+        """End it from here: the worker reads until then what it must know, and nothing is granted on it any more."""
+        peer.returns = True
+        peer.wire.close()
+        self._on_lost(peer, "")
+
     async def _sweep(self) -> None:
         """Look regularly after what nobody says."""
         while True:
@@ -124,7 +131,7 @@ class LedgerServer:
             for peer in tuple(self._peers):
                 if now - peer.heard_at > (SILENCE_MAX if peer.said_hello else HELLO_MAX):
                     peer.wire.fail("silent for too long")
-            for slot in [slot for slot, until in self._returning.items() if until <= now]:
+            for slot in [slot for slot, until in self._returning.items() if until <= now and slot not in self._by_slot]:
                 del self._returning[slot]
                 self._leases.drop(slot, now)
             self._settle(now)
@@ -134,6 +141,7 @@ class LedgerServer:
     def _settle(self, now: float) -> None:
         """Begin to answer if that is time, and see who is still absent."""
         if self._settled and not self._leases.absent and not self._returning:
+            self._leases.forget_owed()
             return
         here = {slot for slot, peer in self._by_slot.items() if peer.announced} | self._incarnations.keys()
         absent = frozenset(range(self._workers)) - here
@@ -180,6 +188,7 @@ class LedgerServer:
         self._leases.absent -= {peer.slot}  # first: what is lent of its shares is counted again, and it is told
         self._rates.absent -= {peer.slot}
         self._leases.replace(peer.slot, peer.take_holds(), now)
+        self._leases.owe(peer.slot, peer.take_owed())
         is_known = self._incarnations.get(peer.slot) == peer.incarnation
         if not is_known:  # before what it says itself: it is told what others have used before it
             for charged in self._rates.charged(peer.slot):
@@ -221,8 +230,8 @@ class LedgerServer:
         elif isinstance(question, wire.Announced):
             self._on_announced(peer, now)
         elif isinstance(question, wire.Leaving):
-            peer.returns = True
-        elif isinstance(question, wire.Hold | wire.Used):
+            self._on_leaving(peer)
+        elif isinstance(question, wire.Hold | wire.Used | wire.Owed):
             self._on_held(peer, question, now)
         elif isinstance(question, wire.Put | wire.Delete):
             self._write(peer, question)
@@ -238,12 +247,12 @@ class LedgerServer:
             granted = self._rates.take(peer.slot, question.key, rate, question.least, question.best, now)
             peer.wire.say(wire.Granted(question.id, *granted))
 
-    def _on_held(self, peer: Peer, held: wire.Hold | wire.Used, now: float) -> None:
+    def _on_held(self, peer: Peer, held: wire.Hold | wire.Used | wire.Owed, now: float) -> None:
         if not peer.announced:
             peer.announces(held)
         elif isinstance(held, wire.Hold):
             self._leases.hold(peer.slot, held.key, held.most, held.count)
-        else:
+        elif isinstance(held, wire.Used):
             self._rates.announced(peer.slot, held.key, held.seconds, held.entries, now, anew=False)
 
     def _mark(self, peer: Peer, question: wire.Count | wire.Mark | wire.Marked | wire.Claim) -> None:

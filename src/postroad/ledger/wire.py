@@ -156,9 +156,16 @@ class Leaving(Value, frozen=True, tag=16):
     """We close this connection and come back on another at once: keep what we hold for so long."""
 
 
+class Owed(Value, frozen=True, tag=17):
+    """So many connections of our share under ``key`` were others', when an earlier ledger last spoke of it."""
+
+    key: str
+    count: int
+
+
 Question = (
     Hello | Hold | Used | Announced | Take | Give | Tokens | Unused
-    | Put | Delete | Count | Mark | Marked | Claim | Ping | Leaving
+    | Put | Delete | Count | Mark | Marked | Claim | Ping | Leaving | Owed
 )  # fmt: skip
 
 

@@ -1,0 +1,150 @@
+"""What a worker does with a ledger that is alive and slow, and a ledger with a slow worker: no limit is exceeded by it.
+
+Real ledgers and workers on a loop whose time jumps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.units.ledger_world import LedgerWorld, passes, simulated
+
+from postroad.ledger import wire
+from postroad.ledger.client import ASK_AGAIN, OUTBOUND_MAX
+from postroad.ledger.link import LEFT_MAX
+from postroad.testing.simulated_loop import run_simulated
+
+
+@pytest.fixture
+def play(tmp_path):
+    def player(script, workers=2):
+        async def work():
+            async with LedgerWorld(tmp_path, workers=workers, wait=simulated) as world:
+                await script(world, *world.clients)
+
+        run_simulated(work())
+
+    return player
+
+
+def stall(world, slot):
+    """Have the ledger leave unread what this worker says, as a stopped process does. Returns what ends that."""
+    transport = world.server._by_slot[slot].wire._transport
+    transport.pause_reading()
+    return transport.resume_reading
+
+
+def test_who_leaves_a_silent_ledger_hears_what_is_lent_before_the_ledger_reads_of_it(play):
+    async def script(world, one, two):
+        wakes = stall(world, 0)
+        await simulated(lambda: not one.is_there)
+        world.server._tasks[0].cancel()  # nor does it see that there is another connection
+        assert not await one.take_connection("to:a", 2), "nobody knows yet what it lends"
+        assert [await two.take_connection("to:a", 2) for _ in range(2)] == [True, True]
+        await passes(0.01)
+        assert not await one.take_connection("to:a", 2)
+        wakes()
+        await simulated(lambda: not one._link.is_leaving)
+        assert not one.is_there
+        assert not await one.take_connection("to:a", 2), "it was told on the connection that it left"
+        assert await one.take_connection("to:b", 2)
+
+    play(script)
+
+
+def test_a_ledger_that_stays_silent_keeps_nobody_from_its_share_for_ever(play):
+    async def script(world, one, two):
+        wakes = [stall(world, slot) for slot in (0, 1)]
+        world.server._tasks[0].cancel()
+        await simulated(lambda: not one.is_there)
+        assert not await one.take_connection("to:a", 2)
+        assert await one.take_connection("in:192.0.2.1", 2), "a client waits for our greeting"
+        await passes(LEFT_MAX + 0.5)
+        assert not one.is_there
+        assert [await one.take_connection("to:a", 2) for _ in range(2)] == [True, False]
+        for wake in wakes:
+            wake()
+
+    play(script)
+
+
+def test_a_silent_ledger_that_dies_keeps_nobody_from_its_share(play):
+    async def script(world, one, two):
+        stall(world, 0)
+        await simulated(lambda: not one.is_there)
+        assert one._link.is_leaving
+        await world.kill_ledger()
+        await simulated(lambda: not one._link.is_leaving, within=1)
+        assert await one.take_connection("to:a", 2)
+        await world.start_ledger()
+
+    play(script)
+
+
+def test_what_is_granted_too_late_is_given_back(play):
+    async def script(world, one, two):
+        wakes = stall(world, 0)
+        began = world.time()
+        assert not await one.take_connection("to:a", 1)
+        assert OUTBOUND_MAX <= world.time() - began < OUTBOUND_MAX + 0.5
+        assert one.is_there
+        wakes()
+        await passes(0.1)
+        assert world.server._leases.held("to:a") == 0
+        assert await two.take_connection("to:a", 1)
+
+    play(script)
+
+
+def test_what_is_granted_on_a_connection_that_was_left_is_nobodys(play):
+    async def script(world, one, two):
+        wakes = stall(world, 0)
+        await passes(1.5)
+        taker = asyncio.create_task(one.take_connection("to:a", 1))
+        await simulated(lambda: not one.is_there)
+        assert not await taker
+        wakes()
+        await simulated(lambda: one.is_there)
+        await passes(0.1)
+        assert one._held.connections == {}
+        assert world.server._leases.held("to:a") == 0
+        assert await two.take_connection("to:a", 1)
+
+    play(script)
+
+
+def test_what_the_left_connection_says_after_another_was_made_is_old(play):
+    async def script(world, one, two):
+        stall(world, 0)
+        before = world.server._by_slot[0].wire
+        before.close = lambda: None
+        await simulated(lambda: not one.is_there)
+        await simulated(lambda: one.is_there)
+        before.say(wire.Lent("to:a", 1))
+        await passes(0.01)
+        assert one._held.has_share("to:a", 2)
+
+    play(script)
+
+
+def test_a_worker_that_comes_late_to_a_new_ledger_holds_what_was_lent_to_it(play):
+    async def script(world, one, two, three):
+        assert [await one.take_connection("to:a", 3) for _ in range(3)] == [True] * 3
+        await passes(0.01)
+        connect, one._link._tasks[0] = one._link._tasks[0], asyncio.create_task(passes(0))
+        connect.cancel()
+        await world.kill_ledger()
+        await world.start_ledger()
+        await simulated(lambda: two.is_there and three.is_there)
+        assert not await two.take_connection("to:a", 3)
+        assert not await three.take_connection("to:a", 3)
+        assert await three.take_connection("to:b", 3), "of that nothing was lent"
+        one.give_connection("to:a")
+        one._link._tasks[0] = asyncio.create_task(one._link._keep_connected())
+        await simulated(lambda: one.is_there)
+        await passes(ASK_AGAIN)
+        assert await two.take_connection("to:a", 3)
+        assert not await three.take_connection("to:a", 3)
+
+    play(script, workers=3)
