@@ -122,7 +122,7 @@ def _bereft(dice: random.Random, plan: Plan) -> Plan:
                 Blow("time", at, 0, "process", worker=LEDGER, down=0.05 + dice.random() * dice.choice((0.2, 3.0)))
             )
             at += dice.random() * 4.0
-    slow = dice.choice((0.0, 0.0, 0.0, 0.2, 0.3))
+    slow = dice.choice((0.0, 0.0, 0.0, 0.3, 0.8))
     return msgspec.structs.replace(
         plan,
         workers=max(2, plan.workers),
