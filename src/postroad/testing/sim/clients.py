@@ -14,6 +14,7 @@ from contextlib import suppress
 from postroad.core.faces import Dice
 from postroad.testing.sim import mail
 from postroad.testing.sim.book import Book, Sent
+from postroad.testing.sim.house import TLS_PORT
 from postroad.testing.sim.kernel import START, Kernel
 from postroad.testing.sim.network import Network
 from postroad.testing.sim.story import Letter, Sender
@@ -142,22 +143,36 @@ class Client:
         await self._part()
         self._on_this = 0
         loop = asyncio.get_running_loop()
+        port = TLS_PORT if self._sender.tls and self._sender.is_implicit else 25
         async with asyncio.timeout(30.0):
-            _, talk = await self._network.open(self._kernel.outside, ClientTalk, self._sender.address, self._relay, 25)
+            _, talk = await self._network.open(
+                self._kernel.outside, ClientTalk, self._sender.address, self._relay, port
+            )
         assert isinstance(talk, ClientTalk)
         self._talk = talk
         assert loop is self._kernel.outside.loop
         patience = self._sender.patience
+        if port != 25:
+            if self._dice.random() < self._sender.breaks_tls:
+                await self._break_tls(talk)
+            await talk.tls(patience)
         code, _ = await talk.reply(patience)
         if code != 220:
             raise Gone
         await self._hello(talk)
-        if self._sender.tls:
+        if self._sender.tls and not talk.is_secure:
             talk.say(b"STARTTLS\r\n")
             if (await talk.reply(patience))[0] == 220:
                 await talk.tls(patience)
                 await self._hello(talk)
         return talk
+
+    async def _break_tls(self, talk: ClientTalk) -> None:
+        """Do what no handshake comes of."""
+        if self._dice.random() < 0.7:
+            talk.say(b"EHLO what.example\r\n")
+            await asyncio.sleep(1.0)
+        raise Gone
 
     async def _hello(self, talk: ClientTalk) -> None:
         talk.say(b"EHLO %s.example\r\n" % self._sender.name.encode())

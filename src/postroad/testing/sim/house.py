@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -16,6 +17,7 @@ from postroad.config.load import load_text
 from postroad.config.model import Settings
 from postroad.core.facts import AnyFact
 from postroad.http.control_server import ControlServer
+from postroad.inbound.house import ListenerProfile
 from postroad.inbound.server import InboundServer
 from postroad.ledger.client import LedgerClient
 from postroad.ledger.local import LocalLimits
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from postroad.testing.sim.machine import Machine
 
 RELAY: Final = "192.0.2.1"
+TLS_PORT: Final = 465
+"""Where TLS is spoken from the first octet."""
 DATA: Final = "/data"
 LOCAL: Final = "local.example"
 VOID: Final = "void.example"
@@ -78,6 +82,11 @@ data_dir = "{DATA}"
 name = "in"
 address = "{RELAY}:25"
 role = "mx"
+[[listener]]
+name = "tls"
+address = "{RELAY}:{TLS_PORT}"
+role = "mx"
+tls = "implicit"
 [relay]
 networks = ["10.0.0.0/8"]
 [limits]
@@ -96,6 +105,12 @@ messages_per_connection = {terms.messages_per_connection}
 {rate}
 {routes}"""
     return load_text(text).settings
+
+
+def _profiles_of(settings: Settings) -> dict[int, ListenerProfile]:
+    """Return the listeners by their ports."""
+    plain, tls = (profile_of(listener, settings) for listener in settings.listener)
+    return {25: plain, TLS_PORT: tls}
 
 
 class SimClock:
@@ -213,7 +228,7 @@ class Worker:
         await self._start_steering()
         self.outbound.start()
         self.inbound.start()
-        self._profile = profile_of(settings.listener[0], settings)
+        self._profiles = _profiles_of(settings)
         await self._start_control()
         if not machine.reloads.may_serve(self):
             return
@@ -233,7 +248,7 @@ class Worker:
             self.settings = settings
             house.session_ids = self._house.session_ids
             self._house = house
-            self._profile = profile_of(settings.listener[0], settings)
+            self._profiles = _profiles_of(settings)
             inbound.switch(house, server_limits(settings), tls=context_of)
             outbound.switch(prepared)
 
@@ -297,23 +312,28 @@ class Worker:
             self.adopting.append(self.process.loop.create_task(adoption.run(), name="adoption"))
 
     @property
+    def spare_places(self) -> int:
+        """Places for clients that it keeps in hand."""
+        return 0 if self.inbound is None else self.inbound._places.spare  # noqa: SLF001 - nobody else needs to know
+
+    @property
     def holds(self) -> dict[str, int]:
         """What is taken of Limits and not given back."""
         if isinstance(self.limits, LedgerClient):
             return self.limits._held.connections  # noqa: SLF001 - nobody else needs to know
         return self.limits._connections  # noqa: SLF001
 
-    def new_stream(self) -> SocketStream:
+    def new_stream(self, port: int) -> SocketStream:
         """Return what talks with a client that has just connected."""
-        return SocketStream(self.process.loop, self._on_stream)
+        return SocketStream(self.process.loop, partial(self._on_stream, port))
 
-    def _on_stream(self, stream: SocketStream) -> None:
-        self.process.loop.create_task(self._serve(stream), name="session")
+    def _on_stream(self, port: int, stream: SocketStream) -> None:
+        self.process.loop.create_task(self._serve(port, stream), name="session")
 
-    async def _serve(self, stream: SocketStream) -> None:
+    async def _serve(self, port: int, stream: SocketStream) -> None:
         assert self.inbound is not None
         try:
-            await self.inbound.serve(self._profile, stream)
+            await self.inbound.serve(self._profiles[port], stream)
         finally:
             stream.close()
 

@@ -234,7 +234,7 @@ class Machine:
         if not serving:
             return None
         worker = serving[int(self.network.dice.random() * len(serving))]
-        return worker.process, worker.new_stream
+        return worker.process, partial(worker.new_stream, port)
 
     # --- the end ---
 

@@ -39,6 +39,10 @@ class Sender(msgspec.Struct, frozen=True):
     letters: tuple[Letter, ...]
     pipelines: bool = True
     tls: bool = False
+    is_implicit: bool = False
+    """With ``tls``: from the first octet, on the port for that."""
+    breaks_tls: float = 0.0
+    """Share of such connections on which the client says something else than TLS, or goes."""
     per_connection: int = 5
     tries: int = 2
     """How often a letter that was not taken for now is sent again, each time as a message of its own."""

@@ -43,7 +43,11 @@ def with_mood(plan: Plan) -> Plan:
 
 def _with_chunks(dice: random.Random, plan: Plan) -> Plan:
     chunks = [dice.choice((500, 4_000, 100_000)) if dice.random() < CHUNKS_SHARE else 0 for _ in plan.senders]
-    senders = tuple(msgspec.structs.replace(one, chunk=chunk) for one, chunk in zip(plan.senders, chunks, strict=True))
+    breaks = dice.choice((0.0, 0.0, 0.3))
+    senders = tuple(
+        msgspec.structs.replace(one, chunk=chunk, is_implicit=dice.random() < 0.5, breaks_tls=breaks)
+        for one, chunk in zip(plan.senders, chunks, strict=True)
+    )
     return msgspec.structs.replace(plan, senders=senders)
 
 

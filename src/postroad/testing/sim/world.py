@@ -238,7 +238,7 @@ class World:
             left += [
                 f"{worker.process.name} holds {count} connections of {key}"
                 for key, count in worker.holds.items()
-                if key != PLACES
+                if count != (worker.spare_places if key == PLACES else 0)
             ]
             names = Counter(task.get_name() for task in worker.process.loop.tasks.values())
             left += [f"{worker.process.name} has {names['session']} sessions"] if names["session"] else []
