@@ -12,10 +12,11 @@ from typing import Final
 
 import msgspec
 
+from postroad.testing.sim.aims import aim_at_one
 from postroad.testing.sim.chaos import LEDGER, Blow, Ill, Spell
 from postroad.testing.sim.story import Plan
 
-_MOODS: Final = {"ill": 20, "mild": 5, "crowded": 7, "bereft": 8, "": 60}
+_MOODS: Final = {"ill": 20, "mild": 5, "crowded": 7, "bereft": 8, "aimed": 6, "": 54}
 """In percent of all stories."""
 CHUNKS_SHARE: Final = 0.15
 """Of clients that send by BDAT."""
@@ -138,4 +139,8 @@ def _bereft(dice: random.Random, plan: Plan) -> Plan:
     )
 
 
-_CHANGES: Final = {"ill": _ill, "mild": _mild, "crowded": _crowded, "bereft": _bereft}
+def _aimed(dice: random.Random, plan: Plan) -> Plan:
+    return aim_at_one(dice, plan, _span(plan))
+
+
+_CHANGES: Final = {"ill": _ill, "mild": _mild, "crowded": _crowded, "bereft": _bereft, "aimed": _aimed}
