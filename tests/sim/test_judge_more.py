@@ -127,6 +127,31 @@ def test_a_rate_is_looked_at_once_no_token_of_bad_times_is_left(breaks_tls, well
     assert broken(played, look_at_rate) == 0
 
 
+@pytest.mark.parametrize(
+    ("last", "troubles", "found"),
+    [
+        (1_107.0, [], 1),
+        (1_109.5, [], 0),
+        (1_107.0, [(1_047.5, "slow for 1.400 s"), (1_049.2, "slow for 1.300 s")], 0),  # the content opened, and read
+        (1_107.0, [(1_049.2, "slow for 0.500 s"), (1_047.5, "slow for 2.300 s")], 0),
+        (1_107.0, [(1_048.5, "slow for 1.400 s")], 1),  # not for so long
+        (1_107.0, [(1_047.5, "slow for 1.400 s")], 1),  # over when the token was granted
+        (1_107.0, [(1_047.5, "slow for 0.400 s"), (1_049.2, "slow for 1.300 s")], 1),  # the first was over
+        (1_107.0, [(1_050.5, "slow for 9.000 s")], 1),  # later
+        (1_108.0, [(1_048.4, "slow until here"), (1_049.2, "read content: Input/output error")], 1),
+        (1_078.0, [(1_010.0, "slow for 60.000 s")], 1),  # whatever was slow, a token is not so old
+    ],
+)
+def test_what_the_disk_held_up_may_come_with_what_follows_it(last, troubles, found):
+    played = case()
+    peer = msgspec.structs.replace(PEER, domains=("d0.example",), well_after=10.0)
+    played.plan = msgspec.structs.replace(played.plan, peers=(peer,), rate=2)
+    played.troubles.extend(troubles)
+    for at in (1_050.0, 1_051.0, last):
+        take(played, at=at)
+    assert broken(played, look_at_rate) == found
+
+
 # --- facts ---
 
 
