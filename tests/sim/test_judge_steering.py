@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from tests.sim.evidence import ANN, BOB, PEER, all_laws, case, crash, order, report, take
 
-from postroad.testing.sim.book import Crash, Refusal
+from postroad.testing.sim.book import Refusal
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
 from postroad.testing.sim.judge_steering import BY_HAND
@@ -50,7 +50,7 @@ def test_what_only_waited_was_not_in_flight():
     crash(played, 1_007.0)
     assert all_laws(played) == []  # it was in hand, and is tried again
     played.book.crashes.clear()
-    played.book.stops.append(Crash(1_006.0, "process", "somewhere", ("worker-1#1",), ""))
+    played.plan = msgspec.structs.replace(played.plan, resizes=((6.0, 1),))
     assert all_laws(played) == []  # an adoption may have had it
 
 

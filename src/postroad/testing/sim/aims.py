@@ -56,7 +56,7 @@ def aim_at_one(dice: random.Random, plan: Plan, span: float) -> Plan:
     plan = msgspec.structs.replace(plan, blows=plan.blows[: dice.choice((0, 0, 1, 2))], spells=())
     for need in PLACES[name].needs.split():
         plan = _SET_UPS[need](dice, plan, span)
-    return _with(plan, *(_blow(dice, name, when, later=0) for when in (*moments_of(name), *moments_of(name))))
+    return _with(plan, *(_blow(dice, name, when, later=0) for when in dice.sample(moments_of(name) * 3, 5)))
 
 
 def _blow(dice: random.Random, name: str, when: str = "", how: How | Literal[""] = "", *, later: int = -1) -> Blow:
@@ -126,10 +126,28 @@ def _syncs(dice: random.Random, plan: Plan, span: float) -> Plan:
     )
 
 
+def _dense(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let all mail come in while syncs fail, in bursts, to hosts that take it at once."""
+    spell = Spell("commit", plan.spells[-1].at, 40.0, dice.choice((0.2, 0.4)))
+
+    def moved(letter: Letter) -> Letter:
+        at = spell.at + spell.seconds * letter.at / max(span, letter.at)
+        return msgspec.structs.replace(letter, at=float(round(at / BURST) * BURST))
+
+    senders = tuple(
+        msgspec.structs.replace(one, letters=tuple(map(moved, one.letters)), per_connection=50) for one in plan.senders
+    )
+    peers = tuple(msgspec.structs.replace(one, well_after=0.0, down=(), cut_off=(), slow=0.0) for one in plan.peers)
+    spells = (*plan.spells[:-1], spell)
+    return msgspec.structs.replace(plan, senders=senders, peers=peers, spells=spells, rate=0, connections=20)
+
+
 def _slow(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Let commits be slow while syncs fail: then much waits behind the one that fails."""
     slow = tuple(
-        Spell("slow", one.at, one.seconds, dice.choice((0.3, 0.6))) for one in plan.spells[-1:] if one.kind == "sync"
+        Spell("slow", one.at, one.seconds, dice.choice((0.3, 0.6)))
+        for one in plan.spells[-1:]
+        if one.kind in ("sync", "commit")
     )
     return msgspec.structs.replace(plan, spells=(*plan.spells, *slow))
 
@@ -180,6 +198,7 @@ _SET_UPS: Final = {
     "local": _local,
     "broken": _broken,
     "slow": _slow,
+    "dense": _dense,
     "naming": _naming,
     "unlinking": _unlinking,
 }

@@ -40,7 +40,7 @@ COMMAND_STEP: Final = 0.001
 
 How = Literal["process", "power"]
 When = Literal["before", "in", "after"]
-Ill = Literal["write", "sync", "sync_directory", "unlink", "read", "full", "slow", "hang"]
+Ill = Literal["write", "sync", "commit", "sync_directory", "unlink", "read", "full", "slow", "hang"]
 
 
 class Blow(msgspec.Struct, frozen=True):
@@ -82,6 +82,11 @@ def place_of(depth: int) -> str:
             return code.co_qualname
         frame = frame.f_back
     return ""
+
+
+def _is_commit(operation: str, path: str) -> str:
+    """Return the trouble that befalls nothing else than commits, if this is a part of one."""
+    return "commit" if operation == "sync" and kind_of(path) == "WAL" else ""
 
 
 def kind_of(path: str) -> str:
@@ -193,7 +198,7 @@ class Chaos:
         code = 0
         if operation in ("write", "create", "link", "rename") and self._spell("full"):
             code = errno.ENOSPC
-        elif self._spell(_KIND_OF_TROUBLE.get(operation, ""), operation):
+        elif self._spell(_KIND_OF_TROUBLE.get(operation, ""), operation, _is_commit(operation, path)):
             code = errno.EIO
         if not code:
             return None

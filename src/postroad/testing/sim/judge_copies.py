@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RECORD_MAX: Final = 0.05
 """Seconds until what was delivered is durable: what docs/durability.md promises."""
-COMMIT_MAX: Final = 0.03
+COMMIT_MAX: Final = 0.05
 """Seconds that a few batches, reads and syncs of a disk that works take besides, in this world."""
 DRAIN_MAX: Final = 40.0
 """Seconds that a stop in order may take: what waits, and the records."""

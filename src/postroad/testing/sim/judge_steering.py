@@ -116,7 +116,7 @@ def look_at_people(judge: Judge) -> None:
 
 def _look_at_stopped(judge: Judge, order: Order) -> None:
     """What was held, deleted or returned does not go, but for as many as were in flight, as the person was told."""
-    if any(one.at <= order.told_at for one in judge.book.stops):
+    if _is_resized(judge, order.told_at):
         return  # shards may be without a worker, and what lies in them is not meant
     late = set()
     for sent in judge.book.sent.values():
@@ -141,6 +141,11 @@ def _look_at_stopped(judge: Judge, order: Order) -> None:
         )
 
 
+def _is_resized(judge: Judge, until: float) -> bool:
+    """True if the relay had another number of workers before, also where a crash cut the stop short."""
+    return any(START + at <= until for at, _ in judge.plan.resizes)
+
+
 def _only_waited(judge: Judge, order: Order, address: str, take: Take) -> bool:
     """True if no connection can have had a recipient in hand when an order was answered: its attempt began later.
 
@@ -152,7 +157,7 @@ def _only_waited(judge: Judge, order: Order, address: str, take: Take) -> bool:
         return False  # an attempt that breaks off names no recipient
     if take.mail_at <= end or not _are_calm(hosts) or judge.plan.jumps or judge.is_troubled(begin, end):
         return False
-    if any(one.at <= take.at for one in judge.book.stops):
+    if _is_resized(judge, take.at):
         return False  # what an adoption moves is in nobody's hand, and left alone as well
     if any(begin <= one.at <= take.at for one in judge.book.crashes):
         return False  # what was in hand then is tried again
