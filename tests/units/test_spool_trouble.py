@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from postroad.core.outcome import Deferred, DeliveryState, Failed
 from postroad.core.reply import LOCAL_TROUBLE, Reply
 from postroad.spool import ground
 from postroad.spool.errors import StoreTrouble
-from postroad.spool.face import NewMessage, Ruling, SpoolRefused, Why
+from postroad.spool.face import Changed, NewMessage, QueuedMessage, Ruling, Selection, SpoolRefused, Why
 from postroad.spool.owner import LockOwner, ShardOwned
 from postroad.spool.recovery import Found, reopen
 from postroad.spool.shard import Shard
@@ -290,5 +291,50 @@ def test_a_database_that_is_none_is_moved_aside_whole(tmp_path: Path) -> None:
                 pass
             told = outlet.of(facts.Damaged)
             assert [(fact.what, fact.where) for fact in told] == [("database", str(moved))], "at each start, once"
+
+    run(work())
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("change", ["hold", "release", "drop", "bounce"])
+def test_a_change_whose_sync_failed_is_told_of_once_it_is_known_to_be_there(
+    tmp_path: Path, after: bool, change: str
+) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            every = Selection()
+            await shard.put(message(shard, "b@y.example", "c@z.example"))
+            await shard.put(message(shard, sender=""))  # a bounce of it ends at once: nobody wants to hear
+            if change == "release":
+                await shard.hold(every)
+            heard: list[QueuedMessage] = []
+            acts: dict[str, Callable[[], Awaitable[Changed]]] = {
+                "hold": lambda: shard.hold(every, told=heard.extend),
+                "release": lambda: shard.release(every, NOW, told=heard.extend),
+                "drop": lambda: shard.drop(every, "by hand", told=heard.extend),
+                "bounce": lambda: shard.bounce(every, Failed(NO_SUCH_USER), told=heard.extend),
+            }
+            fail_next_commit(shard, after=after)
+            with pytest.raises(SpoolRefused):
+                await acts[change]()
+            assert heard == []
+            await asyncio.wait_for(accepting(shard), 10)
+            assert [len(one.deliveries) for one in heard] == ([2, 1] if after else [])
+            assert (await acts[change]()).recipients == (0 if after else 3)
+
+    run(work())
+
+
+def test_a_read_that_was_under_way_gives_nothing_of_a_change_whose_sync_failed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with opened(tmp_path) as shard:
+            await shard.put(message(shard))
+            ((delivery,),) = [one.deliveries for one in (await shard.list(Selection(), after=None, limit=1)).messages]
+            watch = shard.agenda.watch()
+            assert shard.agenda.may_give(delivery, watch)
+            fail_next_commit(shard, after=True)
+            with pytest.raises(SpoolRefused):
+                await shard.drop(Selection(), "by hand")
+            assert not shard.agenda.may_give(delivery, watch)
 
     run(work())

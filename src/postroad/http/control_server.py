@@ -50,7 +50,7 @@ from postroad.http.control_wire import (
     split_row,
 )
 from postroad.net.local import PrivateSocket, peer_uid, user_name
-from postroad.outbound.steering import Change, ControlRefused, Steering
+from postroad.outbound.steering import WHAT_IS_UNSURE, Change, ControlRefused, Steering
 from postroad.spool.face import SpoolRefused
 
 TellTrouble = Callable[[Exception], None]
@@ -175,7 +175,7 @@ async def _answer(line: bytes, writer: StreamWriter, faces: Faces, tell_trouble:
     except ControlRefused as refused:
         await _write(writer, format_error(refused))
     except SpoolRefused as refused:
-        await _write(writer, format_error(ControlRefused(f"The {refused}. Nothing more was changed; try again.")))
+        await _write(writer, format_error(ControlRefused(f"The {refused}. {WHAT_IS_UNSURE}")))
     except (ConnectionError, TimeoutError):
         raise
     except Exception as error:  # noqa: BLE001 - boundary: a fault of ours in steering must not end the relay

@@ -31,6 +31,7 @@ from postroad.outbound.merge import (
 from postroad.outbound.relay import WorkerCounter
 from postroad.outbound.steering import (
     PAGE_MAX,
+    WHAT_IS_UNSURE,
     Change,
     ControlRefused,
     Counter,
@@ -256,4 +257,4 @@ async def _said(call: Call[T], part: Steering, seconds: float | None) -> T | Con
     except TimeoutError:
         return Silent(f"It has not answered for {seconds:.0f} seconds. Try again.")
     except (SpoolRefused, StoreTrouble) as error:
-        return ControlRefused(f"The {error}. Nothing more was changed there; try again.")
+        return ControlRefused(f"The {error}. {WHAT_IS_UNSURE}")

@@ -31,6 +31,10 @@ STATES: Final = ("due", "deferred", "held", "report")
 """What a selection may ask for. ``due``: waits for an attempt, tried or not; ``deferred``: of these the tried ones."""
 
 
+WHAT_IS_UNSURE: Final = "Part of it may be changed all the same: look when the disk works again, or try again."
+"""What follows why a spool refused a change: after a failed sync nobody knows, until the disk works again."""
+
+
 class ControlRefused(Exception):
     """No: the text is a sentence for the person, with what to do. ``status`` is the exit status it deserves."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ from postroad.spool.owner import Owner
 from postroad.spool.recovery import BODIES, Found, SetAside, drop_contents, reopen
 from postroad.spool.rows import body_name
 from postroad.spool.store import StoreOptions
+from postroad.spool.store_read import ReadStore
 from postroad.spool.writer import Writer
 
 FREE_LOOK_EVERY: Final = 1.0
@@ -42,6 +43,15 @@ class ShardSettings(msgspec.Struct, frozen=True, kw_only=True):
     min_free: int
     """Octets; less on the disk: puts are refused (FULL)."""
     store: StoreOptions = StoreOptions()
+
+
+class Question(NamedTuple):
+    """What only the store can tell, once it is open again: a commit failed, and what it wrote may be there."""
+
+    read: Callable[[ReadStore], Any]
+    """Blocking. Raises StoreTrouble."""
+    learn: Callable[[Any], None]
+    """Called with what was read, before anything new is committed. Not if the store was set aside as damaged."""
 
 
 @asynccontextmanager
@@ -92,6 +102,8 @@ class Ground:
         self._is_looking = False
         self._trouble = ""
         self._reopening: asyncio.Task[None] | None = None
+        self._questions: list[Question] = []
+        self._answers: list[tuple[Question, Any]] = []
         self._background: set[asyncio.Future[Any]] = set()
         self._is_closed = False
         self._reopen_wait = REOPEN_FIRST
@@ -169,6 +181,9 @@ class Ground:
                 for claim in list(self.agenda.claims.values()):
                     claim.stale = True
             self._learn(found)
+            for question, answer in self._answers:
+                question.learn(answer)
+            self._questions, self._answers = [], []
             self._reopening = None
             self.writer.resume(found.store)
         self._tell_trouble("", over=True)
@@ -191,6 +206,10 @@ class Ground:
             if (doubtful := set(self.writer.doubtful)) and not found.damaged_at:  # a salvage may want them
                 arguments = (self._directory, self._disk, found.store, doubtful)
                 await self._threads.run_blocking(drop_contents, *arguments, lane=self._lane)
+            asked = [] if found.damaged_at else self._questions
+            self._answers = [
+                (one, await self._threads.run_blocking(one.read, found.store.read, lane=self._lane)) for one in asked
+            ]
             return found
 
     async def _end_reads(self) -> None:

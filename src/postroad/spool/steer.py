@@ -23,10 +23,11 @@ from postroad.spool.face import (
     Page,
     QueuedMessage,
     Selection,
+    SpoolRefused,
     Told,
     wants_report,
 )
-from postroad.spool.ground import whole
+from postroad.spool.ground import Question, whole
 from postroad.spool.rows import Head, HeadRow, WaitingRow, queued
 from postroad.spool.selection import UNWARNED, WAITING, Filter, Search
 from postroad.spool.slices import END, Found, Pairs, Slices, scan
@@ -303,12 +304,33 @@ class Steer(Slices):
             if new is None or new is DeliveryState.REPORT_FAILED:  # else no delivery ends
                 store.end_messages(batch, {head.id: None for head, _ in pairs})
 
+        was_open = not self.writer.is_stopped
         try:
             await self.writer.work(work, lambda: self._learn_slice(pairs, new, due_at))
+        except SpoolRefused:
+            for _, delivery in pairs:  # a read under way does not know what became of them
+                self.agenda.touch(delivery.message)
+            if was_open and told is not None:
+                self._ask_later(pairs, new, told)
+            raise
         finally:
             self.agenda.changing.difference_update((delivery.message, delivery.number) for _, delivery in pairs)
         if told is not None:
             told(_by_message(pairs))
+
+    def _ask_later(self, pairs: Pairs, new: DeliveryState | None, told: Told) -> None:
+        """Let what a failed commit has changed all the same be told of: nobody else can have changed it since."""
+        ids = {delivery.message for _, delivery in pairs}
+
+        def read(store: ReadStore) -> dict[Place, int]:
+            return {(row.message, row.number): row.state for one in ids for row in store.message(one)[0]}
+
+        def learn(left: dict[Place, int]) -> None:
+            wanted = (None if new is None else int(new), None if new is DeliveryState.REPORT_FAILED else -1)
+            if changed := [pair for pair in pairs if left.get((pair[1].message, pair[1].number)) in wanted]:
+                told(_by_message(changed))
+
+        self._questions.append(Question(read, learn))
 
     def _learn_slice(self, changed: Pairs, new: DeliveryState | None, due_at: float) -> None:
         """Count a slice that is durable."""

@@ -35,8 +35,8 @@ def _places(function: str, operations: str, place: Place) -> dict[str, Place]:
     return {f"{one.strip()} in {function}": place for one in operations.split(",")}
 
 
-_OFTEN: Final = Place(1.2, is_frequent=True)
-_LOCAL: Final = Place(2.0, "local", True)
+_OFTEN: Final = Place(1.6, is_frequent=True)
+_LOCAL: Final = Place(2.5, "local", True)
 _DIRECTORY: Final = "sync_directory directory"
 _JOURNAL: Final = "create journal, write journal, sync journal, unlink journal"
 
@@ -47,7 +47,7 @@ PLACES: Final[dict[str, Place]] = {
     **_places("Store.checkpoint", "write database, sync WAL, sync database", Place(2.0, is_frequent=True)),
     **_places("Store.checkpoint", "truncate database", Place(3.0, "", True)),
     **_places(
-        "Store._truncate_wal", "write database, sync WAL, truncate WAL, truncate database, sync database", Place(1.5)
+        "Store._truncate_wal", "write database, sync WAL, truncate WAL, truncate database, sync database", Place(2.0)
     ),
     **_places("Store._truncate_wal", f"{_DIRECTORY}, create WAL", Place(1.5)),
     **_places("migrate", f"write WAL, sync WAL, {_DIRECTORY}", Place(2.0)),
@@ -63,7 +63,7 @@ PLACES: Final[dict[str, Place]] = {
     **_places("WriteStore.forget", "write WAL, sync WAL", Place(10.0, "failing syncs")),
     **_places("WriteStore.forget", _DIRECTORY, Place(14.0, "failing syncs", is_rare=True)),
     **_places("_settle_wal", f"rename WAL, {_DIRECTORY}", Place(1.5)),
-    **_places("_settle_wal", "write WAL, sync WAL", Place(8.0, is_rare=True)),
+    **_places("_settle_wal", "write WAL, sync WAL", Place(14.0, is_rare=True)),
     **_places("_unlink_if_there", "unlink file, unlink content", Place(2.0, "failing syncs", is_rare=True)),
     **_places("copy_file", "create file, write file, sync file", Place(1.5)),
     **_places("_open", _DIRECTORY, Place(1.5)),
@@ -81,7 +81,7 @@ PLACES: Final[dict[str, Place]] = {
     **_places("remove_shard", "remove_directory directory", Place(4.0, "adoption")),
     **_places("remove_shard", "unlink content, unlink WAL", Place(8.0, "adoption unlinking", is_rare=True)),
     **_places(
-        "MaildirFile.begin", "make_directories Maildir, unlink Maildir, create Maildir", Place(1.5, "local", True)
+        "MaildirFile.begin", "make_directories Maildir, unlink Maildir, create Maildir", Place(2.5, "local", True)
     ),
     **_places("MaildirFile.begin", "write Maildir", _LOCAL),
     **_places("MaildirFile.begin", "sync_directory Maildir", Place(3.0, "broken local")),

@@ -23,7 +23,8 @@ CHUNKS_SHARE: Final = 0.15
 _ILLS: Final[tuple[Ill, ...]] = (
     "sync",
     "sync",
-    "sync",
+    "commit",
+    "commit",
     "write",
     "write",
     "unlink",
