@@ -148,7 +148,7 @@ def test_what_is_wrong_for_all_is_said_once_and_with_its_status() -> None:
 
 
 def test_a_spool_that_refuses_is_a_sentence() -> None:
-    with pytest.raises(ControlRefused, match=r"^worker 0: The spool refuses \(trouble\): disk\. Nothing more"):
+    with pytest.raises(ControlRefused, match=r"^worker 0: The spool refuses \(trouble\): disk\. Part of it"):
         run(fleet(away(SpoolRefused(Why.TROUBLE, "disk"))).change(Change.HOLD, Selection(domain="a.example")))
 
 

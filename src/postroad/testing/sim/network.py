@@ -162,6 +162,8 @@ class Wire(asyncio.Transport):
     def begin(self, protocol: asyncio.Protocol) -> None:
         self.protocol = protocol
         protocol.connection_made(self)
+        if self._is_gone:  # it broke while its standing was still on the way
+            self.network.kernel.enter(self.process, protocol.connection_lost, _reset())
         self.other._carry_soon()  # it may have spoken first
 
     # --- what a protocol asks of its transport ---
