@@ -10,6 +10,7 @@ from postroad.testing.sim.book import Refusal
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
 from postroad.testing.sim.judge_steering import BY_HAND
+from postroad.testing.sim.network import Weather
 from postroad.testing.sim.story import Terms
 
 
@@ -50,6 +51,11 @@ def test_what_only_waited_was_not_in_flight():
     crash(played, 1_007.0)
     assert all_laws(played) == []  # it was in hand, and is tried again
     played.book.crashes.clear()
+    calm = played.plan
+    played.plan = msgspec.structs.replace(calm, weather=Weather(resets=0.01))
+    assert all_laws(played) == []  # an attempt that was reset names nobody
+    played.plan = calm
+    assert all_laws(played) == ["steering"]
     played.plan = msgspec.structs.replace(played.plan, resizes=((6.0, 1),))
     assert all_laws(played) == []  # an adoption may have had it
 

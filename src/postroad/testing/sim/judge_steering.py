@@ -153,7 +153,7 @@ def _only_waited(judge: Judge, order: Order, address: str, take: Take) -> bool:
     """
     begin, end = order.at - CALM_FOR, order.told_at + CALM_FOR
     hosts = [peer for peer in judge.plan.peers if address.partition("@")[2] in peer.domains]
-    if any(host.drops_untaken or host.drops_taken or host.rate_4xx for host in hosts):
+    if judge.plan.weather.resets or any(host.drops_untaken or host.drops_taken or host.rate_4xx for host in hosts):
         return False  # an attempt that breaks off names no recipient
     if take.mail_at <= end or not _are_calm(hosts) or judge.plan.jumps or judge.is_troubled(begin, end):
         return False

@@ -114,14 +114,14 @@ class Machine:
 
     async def _resize(self, count: int) -> None:
         self.book.note(f"the relay stops, to start with {count} workers")
-        self.is_stopping, began = True, self.kernel.now
+        self.is_stopping = True
+        names = tuple(worker.process.name for worker in self.workers.values())
+        self.book.stops.append(Crash(self.kernel.now, "stop", "in order", names, ""))  # also if a crash cuts it short
         await self.stop()
         self.is_stopping = False
         self.count = count
         if self.is_off:
             return
-        names = tuple(worker.process.name for worker in self.workers.values())
-        self.book.stops.append(Crash(began, "stop", "in order", names, ""))
         for worker in list(self.workers.values()):
             self.end(worker, silently=False)
         self.end_ledger(silently=False)

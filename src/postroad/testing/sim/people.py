@@ -37,6 +37,8 @@ class People:
         self._book = machine.book
         self._kernel = machine.kernel
         self._left = len(machine.plan.steps)
+        self._under_way: set[int] = set()
+        """Orders that nobody has answered yet."""
         self.is_done = not self._left
 
     def begin(self) -> None:
@@ -106,7 +108,7 @@ class People:
 
     async def _round(self) -> bool:
         """Release and take back everything; True if no step is under way and nothing is held by now."""
-        is_last = not self._left
+        is_last = not self._left and not self._under_way  # else what is asked may be done after what follows
         plan = self._machine.plan
         for table, verb in (("suspend", "resume"), ("override", "restore")):
             for name in sorted({one.what for one in plan.steps if one.verb == table}):
@@ -148,6 +150,10 @@ class People:
             if not over.done():
                 over.set_result(None)
 
+        def died() -> None:
+            self._under_way.discard(order.number)
+            loop.call_soon(end)
+
         async def work() -> None:
             try:
                 changed = await ask(front.steering(order.who))
@@ -157,12 +163,14 @@ class People:
                 if isinstance(changed, Changed):
                     order.recipients, order.messages = changed.recipients, changed.messages
                     order.in_flight = changed.in_flight
+            self._under_way.discard(order.number)
             order.told_at = self._kernel.now
             heard = order.refused or f"{order.recipients} of {order.messages}, {order.in_flight} in flight"
             self._book.note(f"{order.who} hears: {heard}")
             loop.call_soon(end)
 
-        front.process.on_death.append(partial(_call_soon, loop, end))
+        self._under_way.add(order.number)
+        front.process.on_death.append(died)
         self._kernel.enter(front.process, lambda: front.process.loop.create_task(work(), name=order.verb))
         self._book.on_order(order.number)
         timer = loop.call_later(PATIENCE, end)
@@ -172,10 +180,6 @@ class People:
 
 async def _take_back(verb: str, name: str, steering: FrontSteering) -> None:
     await (steering.resume(name) if verb == "resume" else steering.restore(name))
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
-    loop.call_soon(work)
 
 
 def selection_of(order: Order) -> Selection:
