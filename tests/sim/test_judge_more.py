@@ -152,6 +152,19 @@ def test_what_the_disk_held_up_may_come_with_what_follows_it(last, troubles, fou
     assert broken(played, look_at_rate) == found
 
 
+def test_a_rate_begins_anew_with_the_relay():
+    played = case()
+    peer = msgspec.structs.replace(PEER, domains=("d0.example",), well_after=10.0)
+    played.plan = msgspec.structs.replace(played.plan, peers=(peer,), rate=2)
+    for at in (1_050.0, 1_051.0, 1_080.0):
+        take(played, at=at)
+    played.book.stops.append(Crash(1_040.0, "stop", "in order", ("worker-0#1",), ""))
+    played.book.starts.append((1_045.0, "worker-0#2"))
+    assert broken(played, look_at_rate) == 1  # before them all
+    played.book.starts[0] = (1_055.0, "worker-0#2")
+    assert broken(played, look_at_rate) == 0
+
+
 # --- facts ---
 
 

@@ -144,12 +144,12 @@ class Judge:
             if last - 15.0 < at <= last + 15.0:
                 last = max(last, at + seconds_of(why))
         ends = [(one, one.at) for one in self.book.crashes]
-        ends += [(one, self._stopped_at(one)) for one in self.book.stops]
+        ends += [(one, self.stopped_at(one)) for one in self.book.stops]
         return any(
             sent.worker in one.workers and one.at <= last + 15.0 and over >= sent.told_at - 0.1 for one, over in ends
         )
 
-    def _stopped_at(self, stop: Crash) -> float:
+    def stopped_at(self, stop: Crash) -> float:
         """Return when a stop in order was over at the latest: what follows starts only then."""
         return min((at for at, _ in self.book.starts if at >= stop.at), default=stop.at + DRAIN_MAX)
 

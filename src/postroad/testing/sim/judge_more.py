@@ -72,8 +72,10 @@ def look_at_rate(judge: Judge) -> None:
         begin = START + peer.well_after + TOKEN_LIFE
         times = [take.at for take in judge.book.takes if take.peer == peer.name and take.at >= begin]
         for first, last in zip(times, times[judge.plan.rate :], strict=False):
-            crashed = any(first - 1.0 <= crash.at <= last for crash in judge.book.crashes)
-            if last - _granted_since(judge, first) < 60.0 - TOKEN_JOURNEY and not crashed:
+            is_anew = any(first - 1.0 <= crash.at <= last for crash in judge.book.crashes) or any(
+                one.at <= last and judge.stopped_at(one) >= first - 1.0 for one in judge.book.stops
+            )  # rates begin anew with the relay (docs/adr/0004)
+            if last - _granted_since(judge, first) < 60.0 - TOKEN_JOURNEY and not is_anew:
                 judge.breaks(
                     f"limit: {peer.name} took more than {judge.plan.rate} messages in a minute until {last:.3f}"
                 )
