@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from tests.sim.evidence import ANN, BOB, PEER, all_laws, case, crash, order, report, take
 
-from postroad.testing.sim.book import Refusal
+from postroad.testing.sim.book import Crash, Refusal
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
 from postroad.testing.sim.judge_steering import BY_HAND
@@ -189,3 +189,25 @@ def test_limits_are_those_that_may_have_been_in_force():
     order(played, "override", of="", what="mx:mx0", at=1_095.0, connections=8)
     played.book.held = [(1_100.0, "mx0", 8)]
     assert all_laws(played) == []
+
+
+@pytest.mark.parametrize(
+    ("ledger_at", "worker_at", "seen_at", "found"),
+    [
+        (1_050.0, 1_052.0, 1_060.0, 0),
+        (1_050.0, 1_058.0, 1_060.0, 1),  # the next ledger knew by then what it held
+        (1_050.0, 1_049.0, 1_060.0, 1),  # the ledger lived, and counted it out
+        (1_050.0, 1_052.0, 1_120.0, 1),  # long ago
+        (1_050.0, 1_052.0, 1_051.0, 1),  # both had not died yet
+    ],
+)
+def test_a_limit_may_be_exceeded_where_a_worker_died_while_there_was_no_ledger(ledger_at, worker_at, seen_at, found):
+    played = case()
+    peers = (msgspec.structs.replace(PEER, domains=("d0.example",)),)
+    played.plan = msgspec.structs.replace(played.plan, peers=peers, connections=2)
+    take(played)
+    played.book.crashes.append(Crash(ledger_at, "ledger", "somewhere", (), ""))
+    played.book.held = [(seen_at, "mx0", 5)]
+    assert len(all_laws(played)) == 1
+    crash(played, worker_at)
+    assert len(all_laws(played)) == found

@@ -25,6 +25,10 @@ UNKNOWN_FOR: Final = 900.0
 """Seconds in which an order without an answer may still be done: a disk may hang as long."""
 SWITCHED_AFTER: Final = 1.0
 """Seconds after its answer in which a reload, or a rule for a destination, has come to every worker."""
+AWAY_MAX: Final = 5.0
+"""Seconds from the end of a ledger until the next one has heard all workers: it is away for 3 at most, and settles."""
+TWICE_DEAD_FOR: Final = 60.0
+"""Seconds for which a connection that nobody knew of may be held."""
 UNDER_WAY: Final = 35.0
 """Seconds in which connections that were begun under older limits may still come to be: names are looked up first."""
 CALM_FOR: Final = 2.0
@@ -256,9 +260,21 @@ def look_at_crowds(judge: Judge) -> None:
     told = 0
     for at, peer, held in judge.book.held:
         most = _most(judge, at, peer)
-        if held > most and told < 3:
+        if held > most and told < 3 and not _have_two_died(judge, at):
             told += 1
             judge.breaks(f"limit: {peer}: {held} connections at {at:.3f}, and {most} are allowed")
+
+
+def _have_two_died(judge: Judge, at: float) -> bool:
+    """True if a worker ended while there was no ledger that knew what it held: what it knew of others' is gone
+    (docs/adr/0004, "Two deaths at a time"). What was taken since may be held for as long as a connection is kept."""
+    away = AWAY_MAX + 4.0 * judge.plan.ledger_latency
+    crashes = [one for one in judge.book.crashes if at - TWICE_DEAD_FOR <= one.at <= at]
+    return any(
+        one.how == "ledger" and other.how == "process" and one.at <= other.at <= one.at + away
+        for one in crashes
+        for other in crashes
+    )
 
 
 def _most(judge: Judge, at: float, peer: str) -> int:
