@@ -56,8 +56,19 @@ def test_what_only_waited_was_not_in_flight():
     assert all_laws(played) == []  # an attempt that was reset names nobody
     played.plan = calm
     assert all_laws(played) == ["steering"]
-    played.plan = msgspec.structs.replace(played.plan, resizes=((6.0, 1),))
-    assert all_laws(played) == []  # an adoption may have had it
+    crash(played, 1_004.0)
+    played.book.stops, played.book.crashes = played.book.crashes, []
+    assert all_laws(played) == []  # it was in hand when the relay stopped, and is tried again
+
+
+def test_what_the_person_heard_is_not_reached_is_not_judged():
+    played = case()
+    played.plan = msgspec.structs.replace(played.plan, resizes=((4.0, 1),))
+    held = order(played, "hold")
+    take(played, at=1_010.0, worker="worker-0#2")
+    assert all_laws(played) == ["steering"]  # all shards have a worker again, as he heard
+    held.unreached = (1,)
+    assert all_laws(played) == []
 
 
 def test_what_the_dead_had_sent_may_arrive_after_a_hold():

@@ -51,6 +51,10 @@ class Script:
             "nothing waits": lambda: setattr(self.steering, "messages", ()),
             "150 recipients match": lambda: setattr(self.steering, "changed", Changed(150, 120, 0)),
             "2 are at work": lambda: setattr(self.steering, "changed", Changed(1, 1, 2)),
+            "shards are being moved": lambda: setattr(self.steering, "changed", Changed(3, 2, 0, (3, 5))),
+            "a shard is being moved, and nothing else matches": lambda: setattr(
+                self.steering, "changed", Changed(0, 0, 0, (3,))
+            ),
             "nothing matches": lambda: setattr(self.steering, "changed", Changed(0, 0, 0)),
             "no mail is taken": lambda: setattr(self.steering, "stats_answer", _full(self.steering)),
             "a day has passed": lambda: fill(self._relay),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.units.spool_world import BUSY, ListSpool, queued
 from tests.units.steering_world import NOW, SetClock, message_id
 
@@ -15,6 +16,7 @@ from postroad.core.facts import Bounced, Held, Released, Steered
 from postroad.core.facts import Dropped as FactDropped
 from postroad.core.outcome import DeliveryState, Dropped, Failed
 from postroad.outbound import control as control_module
+from postroad.outbound.adopting import NO_ADOPTIONS, PATIENCE, Adopting
 from postroad.outbound.control import About, Control, DestinationState, format_selection
 from postroad.outbound.steering import PAGE_MAX, Change, ControlRefused
 from postroad.spool.face import Changed, DomainStats, Selection
@@ -36,14 +38,30 @@ class Known:
         return DestinationState("mx:mx1.example.com", "down", "connection refused") if domain == "example.com" else None
 
 
+class Moved:
+    """Shards on their way: what is left of them changes while somebody waits."""
+
+    def __init__(self, *missing: int) -> None:
+        self.left = missing
+        self.waited: list[float] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def missing(self) -> tuple[int, ...]:
+        return self.left
+
+    async def wait(self, seconds: float) -> None:
+        self.waited.append(seconds)
+        self.meanwhile()
+
+
 class World:
     """A control on a spool of a few messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, adopting: Adopting = NO_ADOPTIONS) -> None:
         self.spool = ListSpool()
         self.outlet = FakeOutlet()
         self.destinations = Known()
-        self.control = Control(self.spool, SetClock(), self.outlet, None, self.destinations, ABOUT)  # type: ignore[arg-type]
+        self.control = Control(self.spool, SetClock(), self.outlet, None, self.destinations, ABOUT, adopting=adopting)  # type: ignore[arg-type]
         self.steering = self.control.on_behalf_of("postmaster")
 
     def change(self, change: Change, selection: Selection, *, dry_run: bool = False) -> Changed:
@@ -246,6 +264,67 @@ def test_what_is_being_attempted_is_left_alone_and_counted() -> None:
     world.spool.in_flight = {(message_id(2), 0)}
     assert world.change(Change.DELETE, Selection(domain="example.com")) == Changed(2, 2, 1)
     assert [address for address, _ in world.spool.ended] == ["dave@example.com", "frank@example.com"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("change", list(Change))
+def test_a_change_waits_for_shards_that_are_moved_here(change: Change, dry_run: bool) -> None:
+    """What came while it waited is meant like all else; then nothing is missing, and nothing said of it."""
+    moved = Moved(3)
+    world = World(moved)
+    everything, world.spool.messages = world.spool.messages, []
+
+    def arrive() -> None:
+        world.spool.messages, moved.left = everything, ()
+
+    moved.meanwhile = arrive
+    changed = world.change(change, Selection(), dry_run=dry_run)
+    assert changed == World().change(change, Selection(), dry_run=dry_run)
+    assert changed.recipients
+    assert moved.waited == [PATIENCE]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize("change", list(Change))
+def test_shards_that_have_not_come_are_named(change: Change, dry_run: bool) -> None:
+    moved = Moved(3, 5)
+    world = World(moved)
+    whole = World().change(change, Selection(), dry_run=dry_run)
+    assert world.change(change, Selection(), dry_run=dry_run) == structs.replace(whole, unreached=(3, 5))
+    assert moved.waited == [PATIENCE]
+
+
+def test_a_shard_that_comes_in_the_middle_of_a_change_is_not_reached() -> None:
+    """What arrived behind the place where the change already was has been passed over."""
+    moved = Moved(3)
+    world = World(moved)
+    hold = world.spool.hold
+
+    async def held(selection: Selection, **more: Any) -> Changed:
+        changed = await hold(selection, **more)
+        moved.left = ()
+        return changed
+
+    world.spool.hold = held  # type: ignore[method-assign]
+    assert world.change(Change.HOLD, Selection()).unreached == (3,)
+
+
+def test_what_is_wrong_is_refused_without_waiting() -> None:
+    moved = Moved(3)
+    with pytest.raises(ControlRefused):
+        World(moved).change(Change.HOLD, Selection(state="late"))
+    assert moved.waited == []
+
+
+def test_statistics_say_what_is_not_counted() -> None:
+    moved = Moved(3, 5)
+    world = World(moved)
+    found = run(world.steering.stats(10))
+    assert found.trouble == "mail of shard-3, shard-5 is not counted, since it is not yet moved to a worker"
+    assert (found.accepting, found.messages, moved.waited) == (True, 4, [])
+    assert run(world.steering.health()).trouble == ""
+    moved.left = ()
+    assert run(world.steering.stats(10)).trouble == ""
 
 
 def test_nothing_changed_is_no_fact() -> None:

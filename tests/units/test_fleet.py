@@ -140,6 +140,17 @@ def test_a_change_by_name_is_whole_when_all_are_found() -> None:
         run(made.change(Change.HOLD, Selection(ids=(message_id(1), message_id(2)))))
 
 
+def test_a_change_names_all_shards_that_were_not_reached() -> None:
+    parts = [ScriptedSteering() for _ in range(3)]
+    for part, unreached in zip(parts, [(5, 8), (), (3,)], strict=True):
+        part.changed = Changed(3, 2, 1, unreached)
+    assert run(fleet(*parts).change(Change.HOLD, Selection(domain="example.org"))) == Changed(9, 6, 3, (3, 5, 8))
+    named = Selection(ids=tuple(message_id(number) for number in range(1, 7)))
+    assert run(fleet(*parts).change(Change.HOLD, named)) == Changed(9, 6, 3)  # all are found: none of them is there
+    parts[2].changed = Changed(1, 1, 0, (3,))
+    assert run(fleet(*parts).change(Change.HOLD, named)).unreached == (3, 5, 8)
+
+
 def test_what_is_wrong_for_all_is_said_once_and_with_its_status() -> None:
     wrong = ControlRefused('"late" is not a state.', 2)
     with pytest.raises(ControlRefused) as refused:

@@ -19,7 +19,7 @@ from postroad.outbound import audit, by_hand
 from postroad.outbound.front import FrontSteering
 from postroad.outbound.relay import Override
 from postroad.outbound.steering import Change, ControlRefused, Unanswered
-from postroad.spool.face import Selection
+from postroad.spool.face import Changed, Selection
 from postroad.testing.fake_clock import NOON as NOW
 from postroad.testing.memory_records import MemoryRecords
 
@@ -87,6 +87,18 @@ def test_every_change_leaves_a_row_that_says_what_came_of_it() -> None:
             ("hold", "domain=y.example", "1 recipients of 1 messages", 1),
         ]
         assert front.reloads == ["bob"]
+
+    played(test)
+
+
+def test_what_was_not_reached_is_written_down() -> None:
+    async def test(front: Front, steering: FrontSteering) -> None:
+        part = ScriptedSteering()
+        part.changed = Changed(3, 2, 1, (3, 5))
+        front.parts = {"0": part}
+        assert (await front.steering("bob").change(Change.HOLD, Selection())).unreached == (3, 5)
+        (row,), _ = await steering.audit(after="", limit=50)
+        assert row.result == "3 recipients of 2 messages, 1 in flight left alone, shard-3, shard-5 not reached"
 
     played(test)
 

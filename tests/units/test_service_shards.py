@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 from tests.units.test_spool_shard import NOW, content_of, message, run
 from tests.units.test_spool_transfer import LARGE, every, large, opened, rows
@@ -18,6 +20,7 @@ from tests.units.test_spool_transfer import LARGE, every, large, opened, rows
 from postroad.config.load import load_text
 from postroad.config.model import Settings
 from postroad.core import facts
+from postroad.service.adoptions import Adoptions
 from postroad.service.shards import Adoption, adopt, open_all_shards, open_shard, shard_numbers
 from postroad.service.threads import WorkerThreads
 from postroad.spool.face import Selection
@@ -113,6 +116,81 @@ def test_what_is_left_of_a_removal_is_removed(tmp_path: Path) -> None:
                 assert await adoption.run() == 0
             threads.close()
         assert shard_numbers(tmp_path) == [0]
+
+    run(work())
+
+
+def test_whoever_steers_hears_which_shards_are_not_here_yet(tmp_path: Path) -> None:
+    """On their way before they are moved at all, and here once their mail is, though their directories may stay."""
+
+    async def work() -> None:
+        await fill(tmp_path, 2, 5)
+        await fill(tmp_path, 3, 7)
+        threads = WorkerThreads()
+        parts = {"settings": settings(tmp_path), "clock": FakeClock(NOW), "outlet": FakeOutlet(), "threads": threads}
+        held = LockOwner(str(tmp_path / "shard-3"))
+        async with open_shard(*list(parts.values()), number=1) as shard:
+            third, second = (Adoption(number, shard, **parts) for number in (3, 2))
+            adoptions = Adoptions([third, second])
+            await adoptions.wait(0.01)
+            assert adoptions.missing() == (2, 3)
+            adoptions.start()
+            await asyncio.wait_for(second.settled(), 20.0)
+            assert shard.stats().messages == 5
+            await adoptions.wait(0.01)  # the other is held by somebody else
+            assert adoptions.missing() == (3,)
+            held.release()
+            await adoptions.wait(20.0)
+            assert adoptions.missing() == ()
+            assert shard.stats().messages == 12
+            assert await asyncio.gather(*adoptions.tasks) == [7, 5]
+        threads.close()
+
+    run(work())
+
+
+def test_a_shard_is_here_when_its_mail_is_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that cannot be removed keeps nobody waiting; an adoption that was stopped is not over by that."""
+
+    def refuse(directory: str, _: object) -> None:
+        raise OSError(errno.EIO, "no", directory)
+
+    async def work() -> None:
+        await fill(tmp_path, 3, 7)
+        threads = WorkerThreads()
+        parts = {"settings": settings(tmp_path), "clock": FakeClock(NOW), "outlet": FakeOutlet(), "threads": threads}
+        async with open_shard(*list(parts.values()), number=1) as shard:
+            stopped = Adoptions([Adoption(3, shard, **parts)])
+            stopped.start()
+            await stopped.stop()
+            assert stopped.missing() == (3,)
+            monkeypatch.setattr("postroad.service.shards.remove_shard", refuse)
+            adoptions = Adoptions([Adoption(3, shard, **parts)])
+            adoptions.start()
+            await adoptions.wait(20.0)
+            assert (adoptions.missing(), shard.stats().messages) == ((), 7)
+            assert shard_numbers(tmp_path) == [1, 3]
+            await adoptions.stop()
+        threads.close()
+
+    run(work())
+
+
+def test_what_a_newer_postroad_wrote_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    async def work() -> None:
+        await fill(tmp_path, 3, 7)
+        database = apsw.Connection(str(tmp_path / "shard-3" / "spool.db"))
+        database.execute("INSERT INTO migration VALUES (99, 'later', 0)")
+        database.close()
+        threads = WorkerThreads()
+        parts = {"settings": settings(tmp_path), "clock": FakeClock(NOW), "outlet": FakeOutlet(), "threads": threads}
+        async with open_shard(*list(parts.values()), number=1) as shard:
+            adoptions = Adoptions([Adoption(3, shard, **parts)])
+            adoptions.start()
+            await asyncio.wait_for(adoptions.wait(1_000.0), 20.0)
+            assert adoptions.missing() == (3,)
+            assert await asyncio.gather(*adoptions.tasks) == [0]
+        threads.close()
 
     run(work())
 

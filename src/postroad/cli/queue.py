@@ -216,12 +216,22 @@ def _change(
         write_json({"change": verb, "dry_run": dry_run, **_counts(changed)})
     else:
         _write_changed(change, changed, dry_run=dry_run)
-    if selection.ids and not changed.recipients:
+    if changed.unreached:
+        from postroad.outbound.adopting import format_shards
+
+        which = f"{format_shards(changed.unreached)} (not yet moved to a worker)"
+        write_error(f"Not reached: {which}. Try again when postroad queue stats names none any more.")
+    if changed.unreached or (selection.ids and not changed.recipients):
         raise typer.Exit(1)
 
 
-def _counts(changed: Changed) -> dict[str, int]:
-    return {"recipients": changed.recipients, "messages": changed.messages, "in_flight": changed.in_flight}
+def _counts(changed: Changed) -> dict[str, int | tuple[int, ...]]:
+    return {
+        "recipients": changed.recipients,
+        "messages": changed.messages,
+        "in_flight": changed.in_flight,
+        "unreached": changed.unreached,
+    }
 
 
 def _ask(change: Change, counts: Changed) -> None:

@@ -5,7 +5,8 @@ following the story of a message (outbound/story.py remembers). Does not own: wh
 the peer's credentials), how it travels (http), how deliveries end (the spool).
 
 Works on any ``Spool``: in a worker with the scheduler as ``Destinations``, on a spool that nobody runs with
-``NO_DESTINATIONS``. Every call is bounded: pages, slices of the spool, a row limit.
+``NO_DESTINATIONS``. Every call is bounded: pages, slices of the spool, a row limit, seconds of waiting for shards that
+are moved here (outbound/adopting.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from postroad.core.faces import Clock, Outlet
 from postroad.core.facts import AnyFact, Steered
 from postroad.core.ids import MessageId, format_id
 from postroad.core.outcome import DeliveryState, Failed, Stage
+from postroad.outbound.adopting import NO_ADOPTIONS, PATIENCE, Adopting, uncounted
 from postroad.outbound.changed import delete_rule, facts_of
 from postroad.outbound.rows import DestinationState as DestinationState
 from postroad.outbound.rows import destination_row, drop_row, message_row, page_of
@@ -100,6 +102,7 @@ class Control:
         destinations: Destinations,
         about: About,
         counters: Callable[[], Sequence[Counter]] = tuple,
+        adopting: Adopting = NO_ADOPTIONS,
     ) -> None:
         self._spool = spool
         self._clock = clock
@@ -107,6 +110,7 @@ class Control:
         self._destinations = destinations
         self._about = about
         self._counters = counters
+        self._adopting = adopting
         self._recent = Recent(facts) if facts is not None else None
 
     def on_behalf_of(self, who: str) -> Steering:
@@ -140,15 +144,18 @@ class Control:
             octets=totals.octets,
             oldest_at=totals.oldest_at,
             accepting=totals.accepting,
-            trouble=totals.trouble,
+            trouble="; ".join(filter(None, (totals.trouble, uncounted(self._adopting.missing())))),
             destinations=await self._destination_rows(rows),
         )
 
     async def flush(self, selection: Selection, who: str, *, dry_run: bool = False) -> Changed:
         """Make deliveries due now."""
-        now = self._clock.now()
         return await self._steer(
-            Change.FLUSH, selection, who, dry_run, lambda meant: self._spool.flush(meant, now, dry_run=dry_run)
+            Change.FLUSH,
+            selection,
+            who,
+            dry_run,
+            lambda meant: self._spool.flush(meant, self._clock.now(), dry_run=dry_run),
         )
 
     async def hold(self, selection: Selection, who: str, *, dry_run: bool = False) -> Changed:
@@ -160,14 +167,13 @@ class Control:
 
     async def release(self, selection: Selection, who: str, *, dry_run: bool = False) -> Changed:
         """Make held deliveries due now."""
-        now = self._clock.now()
         told = self._teller(Change.RELEASE, who)
         return await self._steer(
             Change.RELEASE,
             selection,
             who,
             dry_run,
-            lambda meant: self._spool.release(meant, now, dry_run=dry_run, told=told),
+            lambda meant: self._spool.release(meant, self._clock.now(), dry_run=dry_run, told=told),
         )
 
     async def delete(self, selection: Selection, who: str, *, dry_run: bool = False) -> Changed:
@@ -245,8 +251,13 @@ class Control:
         dry_run: bool,
         act: Callable[[Selection], Awaitable[Changed]],
     ) -> Changed:
+        """Change what is here, after waiting a while for what is on its way, a dry run too; say what has not come."""
         meant = checked(selection)
+        await self._adopting.wait(PATIENCE)
+        missing = self._adopting.missing()  # before the change: what comes in the middle of it may be passed over
         changed = await act(meant)
+        if missing:
+            changed = msgspec.structs.replace(changed, unreached=missing)
         if dry_run:
             return changed
         if changed.recipients:

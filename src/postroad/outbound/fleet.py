@@ -131,8 +131,11 @@ class Fleet:
     async def change(self, change: Change, selection: Selection, *, dry_run: bool = False) -> Changed:
         answers = await self._ask(lambda part: part.change(change, selection, dry_run=dry_run), None)
         changed = merge_changed(list(answers.given.values()))
-        if not answers.refused or (selection.ids and changed.messages == len(set(selection.ids))):
-            return changed  # by name, and all are found: who did not answer has none of them
+        if selection.ids and changed.messages == len(set(selection.ids)):
+            # By name, and all are found: who did not answer has none of them, nor what is not yet moved to a worker.
+            return msgspec.structs.replace(changed, unreached=())
+        if not answers.refused:
+            return changed
         try:
             self._need_all(answers)
         except Unanswered as error:

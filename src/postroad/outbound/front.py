@@ -15,6 +15,7 @@ import msgspec
 from postroad.core.faces import Clock, Dice, Outlet, Records, RecordsTrouble
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId
+from postroad.outbound.adopting import format_shards
 from postroad.outbound.audit import Audit
 from postroad.outbound.by_hand import OVERRIDES, SUSPENSIONS, ByHand, normal_name, shown_limits, shown_until
 from postroad.outbound.control import checked, format_selection
@@ -96,6 +97,7 @@ class FrontSteering:
         async with self._audit.noted(self._who, change.value, format_selection(meant)) as entry:
             changed = await self._fleet.change(change, meant)
             left = f", {changed.in_flight} in flight left alone" if changed.in_flight else ""
+            left += f", {format_shards(changed.unreached)} not reached" if changed.unreached else ""
             entry.result = f"{changed.recipients} recipients of {changed.messages} messages{left}"
         return changed
 

@@ -132,7 +132,10 @@ def _joined(every: Sequence[Health] | Sequence[QueueStats], troubles: Sequence[s
 
 def merge_changed(parts: Sequence[Changed]) -> Changed:
     return Changed(
-        sum(one.recipients for one in parts), sum(one.messages for one in parts), sum(one.in_flight for one in parts)
+        recipients=sum(one.recipients for one in parts),
+        messages=sum(one.messages for one in parts),
+        in_flight=sum(one.in_flight for one in parts),
+        unreached=tuple(sorted({number for one in parts for number in one.unreached})),
     )
 
 

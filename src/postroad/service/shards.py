@@ -169,6 +169,13 @@ class Adoption:
         self._threads = threads
         self._hands = hands
         self._trouble = ""
+        self.is_here = False
+        """True once all that the shard held is in ours, durably; its directory may still be there."""
+        self._settled = asyncio.Event()
+
+    async def settled(self) -> None:
+        """Return when that is so, or when it is given up."""
+        await self._settled.wait()
 
     @property
     def moved(self) -> int:
@@ -189,6 +196,7 @@ class Adoption:
                 break
             except StoreTooNew as error:
                 self._tell(str(error))
+                self._settled.set()
                 return self.moved
             except (ShardOwned, SpoolRefused, StoreTrouble, OSError) as error:
                 self._tell(str(error))
@@ -213,6 +221,8 @@ class Adoption:
         owner = self._hands.owner(directory)
         try:
             await self._empty()
+            self.is_here = True
+            self._settled.set()
             await self._threads.run_blocking(remove_shard, directory, self._hands.disk)
         finally:
             owner.release()

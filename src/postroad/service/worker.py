@@ -24,6 +24,7 @@ from postroad.net.listen import Listening
 from postroad.outbound.control import About, Control
 from postroad.outbound.relay import Override, Suspension
 from postroad.outbound.rules import rules_of
+from postroad.service.adoptions import Adoptions
 from postroad.service.build_inbound import Inbound
 from postroad.service.build_outbound import Outbound, OutboundWorld
 from postroad.service.child import Birth, SecretPaths
@@ -35,6 +36,7 @@ from postroad.service.steered import SteeredDestinations
 from postroad.service.system_dice import SystemDice
 from postroad.spool.face import Spool
 from postroad.spool.real_disk import OsDisk
+from postroad.spool.shard import Shard
 
 RECORDS_PATIENCE: Final = 2.0
 """Seconds that a start waits to hear of suspensions: longer, and mail would wait for what is seldom there."""
@@ -55,7 +57,6 @@ class Worker:
         self._open.push_async_callback(self._seeing.close)
         self._open.push_async_callback(self._ledger.close)
         self._listening: list[Listening] = []
-        self._adopting: list[asyncio.Task[int]] = []
 
     async def start(self) -> Ready:
         """Open everything, then take mail."""
@@ -64,6 +65,7 @@ class Worker:
         self._spool = await self._open.enter_async_context(
             open_shard(settings, self._clock, self._outlet, self._seeing.threads, number=self._birth.slot)
         )
+        self._adoptions = self._build_adoptions(self._spool)
         self._inbound = Inbound(
             settings,
             spool=self._spool,
@@ -80,7 +82,8 @@ class Worker:
         self._inbound.server.start()
         await self._listen()
         await self._start_control(self._spool, self._birth.sockets["steering"])
-        self._start_adopting()
+        self._adoptions.start()  # serving comes first
+        self._open.push_async_callback(self._adoptions.stop)
         names = tuple(listening.name for listening in self._listening)
         return Ready(listeners=names, waiting=self._spool.stats().recipients)
 
@@ -106,7 +109,7 @@ class Worker:
 
     async def drain(self, patience: float, why: str) -> None:
         """Take no more connections, and end what is under way within so many seconds."""
-        await self._stop_adopting()
+        await self._adoptions.stop()
         await asyncio.gather(*(listening.drain() for listening in self._listening))
         # Both at once: what still comes in meanwhile is kept for the next start, not sent on.
         await asyncio.gather(self._inbound.server.drain(patience), self._outbound.drain(patience))
@@ -164,26 +167,19 @@ class Worker:
 
     # --- shards without a worker ---
 
-    def _start_adopting(self) -> None:
-        """Take over the shards that have no worker any more; serving comes first."""
-        loop = asyncio.get_running_loop()
-        for number in self._birth.adopt:
-            adoption = Adoption(
+    def _build_adoptions(self, into: Shard) -> Adoptions:
+        """Return what takes over the shards that have no worker any more."""
+        return Adoptions(
+            Adoption(
                 number,
-                self._spool,
+                into,
                 settings=self._settings,
                 clock=self._clock,
                 outlet=self._outlet,
                 threads=self._seeing.threads,
             )
-            self._adopting.append(loop.create_task(adoption.run()))
-        self._open.push_async_callback(self._stop_adopting)
-
-    async def _stop_adopting(self) -> None:
-        """What is moved is moved; the rest stays for the next start."""
-        for task in self._adopting:
-            task.cancel()
-        await asyncio.gather(*self._adopting, return_exceptions=True)
+            for number in self._birth.adopt
+        )
 
     # --- steering ---
 
@@ -210,6 +206,7 @@ class Worker:
             self._outbound,
             about,
             counters=self._seeing.counters.rows,
+            adopting=self._adoptions,
         )
         server = ControlServer(control, self._clock, self._outlet)
         self._open.push_async_callback(server.close)

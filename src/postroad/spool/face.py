@@ -216,6 +216,9 @@ class Changed(msgspec.Struct, frozen=True):
     in_flight: int
     """Matching deliveries that were in somebody's hands at that moment, as a rule being attempted: left alone. What was
     claimed and only waited in memory is none of them."""
+    unreached: tuple[int, ...] = ()
+    """Numbers of shards without a worker that are not yet moved into one that has: what matches there was left alone,
+    and is counted nowhere. A spool never says any."""
 
 
 class Drop(msgspec.Struct, frozen=True):

@@ -103,6 +103,8 @@ class Order(msgspec.Struct):
     recipients: int = 0
     messages: int = 0
     in_flight: int = 0
+    unreached: tuple[int, ...] = ()
+    """Shards that were still on their way to a worker, as the person heard."""
     refused: str = ""
     """Why it was not done, or not all of it, as the person heard."""
     until: float = 0.0

@@ -26,6 +26,7 @@ from postroad.net.stream import SocketStream
 from postroad.outbound.control import About, Control
 from postroad.outbound.relay import Override, Suspension
 from postroad.outbound.rules import rules_of
+from postroad.service.adoptions import Adoptions
 from postroad.service.build_inbound import build_house, profile_of, server_limits
 from postroad.service.build_outbound import Outbound, OutboundWorld
 from postroad.service.shards import Adoption, Hands
@@ -187,7 +188,7 @@ class Worker:
                 outlet=self.outlet,
                 time=process.loop.time,
             )
-        self.adopting: list[asyncio.Task[int]] = []
+        self.adoptions = Adoptions(())
         self.shard: Shard | None = None
         self.inbound: InboundServer | None = None
         self.outbound: Outbound | None = None
@@ -208,6 +209,7 @@ class Worker:
         if isinstance(self.limits, LedgerClient):
             self.limits.start()
         self.shard = await self.take(self.slot)
+        self.adoptions = self._build_adoptions(self.shard)
         house = self._house = build_house(settings, self.shard, machine.clock, self.outlet, self.limits, time)
         self.inbound = InboundServer(house, server_limits(settings), tls=context_of)
         self.outbound = Outbound(
@@ -233,7 +235,7 @@ class Worker:
         if not machine.reloads.may_serve(self):
             return
         self.is_serving = True
-        self._adopt()
+        self.adoptions.start()
 
     def prepare(self, settings: Settings) -> Callable[[], None]:
         """As service/worker.py's: make all that settings mean; return what puts it in force."""
@@ -275,7 +277,7 @@ class Worker:
         assert self.shard is not None
         assert self.outbound is not None
         about = About("sim", self.slot, machine.clock.now(), ("in",))
-        control = Control(self.shard, machine.clock, self.outlet, None, self.outbound, about)
+        control = Control(self.shard, machine.clock, self.outlet, None, self.outbound, about, adopting=self.adoptions)
         self._control = ControlServer(control, machine.clock, self.outlet)
         self.process.loop.local = machine.sockets
         await self._control.start(cast("socket", machine.sockets.bind(f"worker-{self.slot}.sock")))
@@ -295,21 +297,21 @@ class Worker:
             owner=hands.owner(directory),
         )
 
-    def _adopt(self) -> None:
-        """Take over the shards that have no worker any more."""
+    def _build_adoptions(self, into: Shard) -> Adoptions:
+        """Return what takes over the shards that have no worker any more."""
         machine = self.machine
-        assert self.shard is not None
-        for number in machine.to_adopt(self.slot):
-            adoption = Adoption(
+        return Adoptions(
+            Adoption(
                 number,
-                self.shard,
+                into,
                 settings=self.settings,
                 clock=machine.clock,
                 outlet=self.outlet,
                 threads=self.threads,
                 hands=self.hands,
             )
-            self.adopting.append(self.process.loop.create_task(adoption.run(), name="adoption"))
+            for number in machine.to_adopt(self.slot)
+        )
 
     @property
     def spare_places(self) -> int:
@@ -340,9 +342,7 @@ class Worker:
     async def stop(self) -> None:
         """Stop in order: drain, write what is recorded, close."""
         self.is_serving = False
-        for task in self.adopting:
-            task.cancel()
-        await asyncio.gather(*self.adopting, return_exceptions=True)
+        await self.adoptions.stop()
         assert self.inbound is not None
         assert self.outbound is not None
         assert self.shard is not None

@@ -34,6 +34,9 @@ UNDER_WAY: Final = 35.0
 CALM_FOR: Final = 2.0
 ROUGH_FOR: Final = 400.0
 """Seconds in which an attempt that was under way may begin with a next host: others keep it waiting."""
+STOPPED_WITHIN: Final = 40.0
+"""Seconds within which a worker that stops in order has stopped: what it has in hand after ``[process] drain`` is
+broken off, and tried again at the next start."""
 BY_HAND: Final = "bounced by hand, no report wanted"
 _STEERING: Final = ("hold", "release", "flush", "delete", "bounce")
 
@@ -120,8 +123,8 @@ def look_at_people(judge: Judge) -> None:
 
 def _look_at_stopped(judge: Judge, order: Order) -> None:
     """What was held, deleted or returned does not go, but for as many as were in flight, as the person was told."""
-    if _is_resized(judge, order.told_at):
-        return  # shards may be without a worker, and what lies in them is not meant
+    if order.unreached:
+        return  # the person heard that what is on its way between shards is not meant
     late = set()
     for sent in judge.book.sent.values():
         if sent.code != 250 or sent.told_at >= order.at:
@@ -145,11 +148,6 @@ def _look_at_stopped(judge: Judge, order: Order) -> None:
         )
 
 
-def _is_resized(judge: Judge, until: float) -> bool:
-    """True if the relay had another number of workers before, also where a crash cut the stop short."""
-    return any(START + at <= until for at, _ in judge.plan.resizes)
-
-
 def _only_waited(judge: Judge, order: Order, address: str, take: Take) -> bool:
     """True if no connection can have had a recipient in hand when an order was answered: its attempt began later.
 
@@ -161,8 +159,8 @@ def _only_waited(judge: Judge, order: Order, address: str, take: Take) -> bool:
         return False  # an attempt that breaks off names no recipient
     if take.mail_at <= end or not _are_calm(hosts) or judge.plan.jumps or judge.is_troubled(begin, end):
         return False
-    if _is_resized(judge, take.at):
-        return False  # what an adoption moves is in nobody's hand, and left alone as well
+    if any(begin - STOPPED_WITHIN <= one.at <= take.at for one in judge.book.stops):
+        return False  # what was in hand when the relay stopped is tried again
     if any(begin <= one.at <= take.at for one in judge.book.crashes):
         return False  # what was in hand then is tried again
     if any(begin <= refusal.at <= take.mail_at for refusal in judge.book.refusals.get(address.lower(), ())):

@@ -246,7 +246,7 @@ class Machine:
         if self.has_ledger and self.ledger is None:
             return False
         for worker in self.workers.values():
-            if not worker.is_serving or worker.shard is None or any(not task.done() for task in worker.adopting):
+            if not worker.is_serving or worker.shard is None or any(not task.done() for task in worker.adoptions.tasks):
                 return False
             shard = worker.shard
             if shard.agenda.recipients or shard._messages or shard.writer.is_stopped:  # noqa: SLF001 - asking changes it

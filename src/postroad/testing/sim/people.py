@@ -125,7 +125,7 @@ class People:
         if len(workers) != machine.count or machine.is_off or machine.is_stopping:
             return True
         return any(
-            one.shard is None or one.shard.agenda.held or any(not task.done() for task in one.adopting)
+            one.shard is None or one.shard.agenda.held or any(not task.done() for task in one.adoptions.tasks)
             for one in workers
         )
 
@@ -162,10 +162,11 @@ class People:
             else:
                 if isinstance(changed, Changed):
                     order.recipients, order.messages = changed.recipients, changed.messages
-                    order.in_flight = changed.in_flight
+                    order.in_flight, order.unreached = changed.in_flight, changed.unreached
             self._under_way.discard(order.number)
             order.told_at = self._kernel.now
             heard = order.refused or f"{order.recipients} of {order.messages}, {order.in_flight} in flight"
+            heard += f", shards {order.unreached} not reached" if order.unreached else ""
             self._book.note(f"{order.who} hears: {heard}")
             loop.call_soon(end)
 
