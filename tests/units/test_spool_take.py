@@ -16,7 +16,10 @@ from postroad.service.threads import WorkerThreads
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.ground import ShardSettings
 from postroad.spool.real_disk import OsDisk
+from postroad.spool.recovery import drop_contents, reopen
+from postroad.spool.rows import body_name
 from postroad.spool.shard import Shard
+from postroad.spool.store import StoreOptions
 from postroad.testing.fake_clock import FakeClock
 from postroad.testing.fake_outlet import FakeOutlet
 
@@ -96,6 +99,23 @@ def test_a_shard_whose_taking_is_cancelled_leaves_nothing_open(tmp_path: Path) -
         threads.close()
 
     run(work())
+
+
+def test_a_content_that_cannot_be_dropped_keeps_no_other(tmp_path: Path) -> None:
+    class OneStays(OsDisk):
+        def unlink(self, path: str) -> None:
+            if path.endswith(body_name(1)):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+            super().unlink(path)
+
+    directory = tmp_path / "shard-0"
+    (directory / "bodies").mkdir(parents=True)
+    for number in (1, 2, 3):
+        (directory / "bodies" / body_name(number)).write_bytes(b"x")
+    found = reopen(str(directory), StoreOptions(), OsDisk(), (), NOW, 10)
+    drop_contents(str(directory), OneStays(), found.store, [1, 2, 3])
+    found.store.close(checkpoint=True)
+    assert [one.name for one in (directory / "bodies").iterdir()] == [body_name(1)]
 
 
 def test_an_orphan_that_cannot_be_removed_is_told_of_and_left_for_the_next_start(tmp_path: Path) -> None:

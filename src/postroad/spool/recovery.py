@@ -228,7 +228,8 @@ def drop_contents(directory: str, disk: Disk, store: Store, messages: Iterable[i
     with suppress(StoreTrouble), store_step():
         known = store.read.known(ids)
         for path in (f"{directory}/{BODIES}/{body_name(message)}" for message in ids if message not in known):
-            _unlink_if_there(disk, path)
+            with suppress(OSError):  # one that stays keeps no other
+                _unlink_if_there(disk, path)
 
 
 def _named(name: str) -> int | None:
