@@ -8,7 +8,6 @@ wire, and at the end on rows and files (disk_image.py).
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable
@@ -16,18 +15,16 @@ from typing import Any, Final
 
 import msgspec
 
-from postroad.testing.sim.book import Crash, Sent, Take
+from postroad.testing.sim.book import Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
-from postroad.testing.sim.judge_copies import COMMIT_MAX, DRAIN_MAX, RECORD_MAX, TROUBLED_FOR, look_at_copies
+from postroad.testing.sim.judge_copies import look_at_copies
+from postroad.testing.sim.judge_disk import Disk
+from postroad.testing.sim.judge_ids import number_of, shard_of, time_of
 from postroad.testing.sim.judge_reports import look_at_names, look_at_promised, look_at_report
 from postroad.testing.sim.judge_steering import BY_HAND, People, moment
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.resolver import NO_SUCH_DOMAIN, NULL_MX
 from postroad.testing.sim.world import Played
-
-_IDS_BEGIN: Final = 1_577_836_800.0
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-
 
 _SET_ASIDE: Final = re.compile(r"/shard-(\d+)\.damaged-(\d+)")
 
@@ -88,6 +85,7 @@ class Judge:
                 self.stored_at[fact.recipient.lower()].append(when)
         self.senders = {sent.sender.lower() for sent in self.book.sent.values() if sent.sender}
         self.people = People(self.plan, self.book)
+        self.disk = Disk(self.plan, self.book, played.troubles, self.facts["Transferred"])
         self.forward = sum(max(0.0, by) for _, by in self.plan.jumps)
 
     def judge(self) -> Verdict:
@@ -121,7 +119,7 @@ class Judge:
         elif sent.code or not sent.dot_at:
             verdict.refused += 1
             for address, found in ends.items():
-                if found and self._is_kept_by_a_failed_sync(sent):
+                if found and self.disk.is_kept_by_a_failed_sync(sent):
                     verdict.duplicates["451 for what a failed sync had kept, and an end before it was removed"] += 1
                 elif found:
                     self.breaks(f"refused: {name} got {sent.code or 'no chance'}, and {address} is {', '.join(found)}")
@@ -131,27 +129,6 @@ class Judge:
                 missing = [address for address, found in ends.items() if not found]
                 self.breaks(f"torn: {name} was kept for some recipients, and not for {', '.join(missing)}")
         look_at_copies(self, sent)
-
-    def _is_kept_by_a_failed_sync(self, sent: Sent) -> bool:
-        """True if the disk failed when the client was refused, and its worker ended before the disk was well again.
-
-        A stop in order ends some time between its begin and the next start: it may have begun before the refusal.
-        """
-        if sent.code != 451 or not self.is_troubled(sent.dot_at, sent.told_at):
-            return False
-        last = sent.told_at  # tries to open it again are REOPEN_LONGEST apart, and each fails, or takes long, visibly
-        for at, why in self.played.troubles:
-            if last - 15.0 < at <= last + 15.0:
-                last = max(last, at + seconds_of(why))
-        ends = [(one, one.at) for one in self.book.crashes]
-        ends += [(one, self.stopped_at(one)) for one in self.book.stops]
-        return any(
-            sent.worker in one.workers and one.at <= last + 15.0 and over >= sent.told_at - 0.1 for one, over in ends
-        )
-
-    def stopped_at(self, stop: Crash) -> float:
-        """Return when a stop in order was over at the latest: what follows starts only then."""
-        return min((at for at, _ in self.book.starts if at >= stop.at), default=stop.at + DRAIN_MAX)
 
     def _ends(self, sent: Sent, number: int, address: str) -> list[str]:
         """Return how a recipient ended, all the ways that can be seen."""
@@ -175,21 +152,9 @@ class Judge:
             and any(self._told_of(one, sent, address) for one in self.drops[sent.sender.lower()])
         ):
             ends.append("report dropped")
-        if number in self.waiting.get(_number_of(sent.name), ()):
+        if number in self.waiting.get(number_of(sent.name), ()):
             ends.append("queued")
         return ends
-
-    def is_between_shards(self, sent: Sent | None, *takes: Take) -> bool:
-        """True if a message was in two shards, and the number of workers changed: that parcel may come twice.
-
-        docs/durability.md: two faults at once, a crash or trouble between the two commits, and another number of
-        workers. Of ``takes``, where they are given, one is by the worker whose shard it had come from.
-        """
-        if sent is None or len(self.plan.resizes) < 2:
-            return False
-        message = _number_of(sent.name)
-        sources = [f"worker-{fact.from_shard}#" for _, fact in self.facts["Transferred"] if fact.message == message]
-        return any(not takes or any(take.worker.startswith(one) for take in takes) for one in sources)
 
     def is_stillborn(self, where: str) -> bool:
         """True if it is of a database that was damaged before its worker had taken any mail: nothing was in it."""
@@ -204,15 +169,30 @@ class Judge:
 
     def _told_of(self, drop: Drop, sent: Sent, address: str) -> bool:
         """True if a report that was dropped told that this recipient had failed, and it can have."""
-        return bool(self.cause(sent, address, self.latest(drop))) and self.is_dropped_report(drop, address, ("failed",))
+        cause = self.cause(sent, address, self.latest(drop))
+        return bool(cause) and self.is_dropped_report(drop, sent, address, ("failed",))
 
-    def is_dropped_report(self, drop: Drop, address: str, actions: Container[str]) -> bool:
-        """True if the message that was dropped is a report that told this of a recipient."""
+    def is_dropped_report(self, drop: Drop, sent: Sent, address: str, actions: Container[str]) -> bool:
+        """True if the message that was dropped is a report that told this of a recipient.
+
+        Where its worker died between the commit of the report and its fact, it told of those that no other report tells
+        of and that had come to that end when it was made.
+        """
         facts = self.reported.get(drop.message)
-        if facts is None:  # its worker died between the commit of the report and its fact
-            made_at = self.earliest(time_of(drop.message))
-            return any(made_at <= one.at <= self.latest(drop) for one in self.book.crashes)
-        return any(fact.action in actions and address in lower(fact.recipients) for fact in facts)
+        if facts is not None:
+            return any(fact.action in actions and address in lower(fact.recipients) for fact in facts)
+        made_at = time_of(drop.message)
+        begin, end = self.earliest(made_at), self.latest_of(made_at)
+        if not self.disk.is_untold(begin, end, shard_of(drop.message)):
+            return False
+        for _, fact in self.facts["Reported"]:
+            if fact.action in actions and address in lower(fact.recipients):
+                return False
+        kinds = ("Bounced", "Expired", "Delivered") if "delivered" in actions else ("Bounced", "Expired")
+        ended = any(
+            when <= end and fact.recipient.lower() == address for kind in kinds for when, fact in self.facts[kind]
+        )
+        return ended or self.people.may_have("bounce", sent, address, end)
 
     def reported_at(self, address: str, at: float) -> float:
         """Return when the report was made, as far as a fact tells, else when it arrived."""
@@ -253,23 +233,9 @@ class Judge:
         patience += sum(one.seconds for one in plan.spells) + sum(one.down + 5.0 for one in plan.blows)
         return at - max(START + max(ends), sent.dot_at) - patience
 
-    # --- what the disk cannot have known ---
-
     def is_troubled(self, begin: float, end: float) -> bool:
         """True if an operation failed, or was under way for long, in that span."""
-        return any(at <= end and at + seconds_of(why) >= begin for at, why in self.played.troubles)
-
-    def is_forgotten(self, at: float, before: float = math.inf) -> bool:
-        """True if what a worker had done at ``at`` may not have come to the disk: a crash, or trouble and an end."""
-        for one in self.book.crashes:
-            if at <= one.at <= min(before, at + RECORD_MAX + COMMIT_MAX):
-                return True
-            if at <= one.at <= before and self.is_troubled(at - TROUBLED_FOR, one.at):
-                return True
-        return any(
-            at - DRAIN_MAX <= one.at <= before and self.is_troubled(at - TROUBLED_FOR, one.at + DRAIN_MAX)
-            for one in self.book.stops
-        )
+        return self.disk.is_troubled(begin, end)
 
     # --- what arrived ---
 
@@ -331,10 +297,6 @@ class Judge:
         ):
             self.breaks(f"drop: of {address} by {drop.rule}, who did not ask for that")
 
-    def made_at(self, name: str) -> float:
-        """Return when an id of 13 characters was made, by the wall clock."""
-        return time_of(max(0, _number_of(name)))
-
     def latest(self, drop: Drop) -> float:
         """Return when a drop was made at the latest."""
         return self.latest_of(drop.at)
@@ -348,26 +310,5 @@ class Judge:
         return moment(at) - sum(abs(by) for _, by in self.plan.jumps) - 0.002
 
 
-def time_of(identifier: int) -> float:
-    """Return when an id was made, by the wall clock: it begins with the milliseconds since 2020."""
-    return _IDS_BEGIN + (identifier >> 22) / 1_000.0
-
-
-def seconds_of(trouble: str) -> float:
-    """Return how long an operation took that was slow; 0.0 for one that failed."""
-    before, found, seconds = trouble.partition("slow for ")
-    return float(seconds.split()[0]) if found and not before else 0.0
-
-
 def lower(addresses: Iterable[str]) -> set[str]:
     return {one.lower() for one in addresses}
-
-
-def _number_of(name: str) -> int:
-    """Return the number that an id of 13 characters stands for (Crockford's base 32); -1 for none."""
-    if len(name) != 13 or any(one not in _ALPHABET for one in name):
-        return -1
-    number = 0
-    for one in name:
-        number = number * 32 + _ALPHABET.index(one)
-    return number

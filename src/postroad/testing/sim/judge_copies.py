@@ -10,19 +10,15 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from postroad.testing.sim.book import Crash, Sent, Take
+from postroad.testing.sim.book import Sent, Take
+from postroad.testing.sim.judge_disk import Deed, shard_of_worker
+from postroad.testing.sim.judge_ids import id_of, number_of
 
 if TYPE_CHECKING:
     from postroad.testing.sim.judge import Judge
 
-RECORD_MAX: Final = 0.05
-"""Seconds until what was delivered is durable: what docs/durability.md promises."""
-COMMIT_MAX: Final = 0.05
-"""Seconds that a few batches, reads and syncs of a disk that works take besides, in this world."""
-DRAIN_MAX: Final = 40.0
-"""Seconds that a stop in order may take: what waits, and the records."""
-TROUBLED_FOR: Final = 30.0
-"""Seconds after a failure of the disk in which nothing may be recorded: until it is opened again."""
+ATTEMPT_MAX: Final = 700.0
+"""Seconds that the next host may be asked for those that one had put off: as long as a final reply is waited for."""
 
 
 def look_at_copies(judge: Judge, sent: Sent) -> None:
@@ -30,7 +26,7 @@ def look_at_copies(judge: Judge, sent: Sent) -> None:
     for address in sent.recipients:
         takes = judge.deliveries[address]
         for take, following in pairwise(takes):
-            judge.verdict.duplicates[_why_again(judge, take, following, address)] += 1
+            judge.verdict.duplicates[why_again(judge, take, following, address)] += 1
         if judge.stored[address] > 1:
             judge.breaks(f"doubled: {address} lies {judge.stored[address]} times in its Maildir")
         is_taken = any(_is_kept(judge, take, address) for take in takes)
@@ -63,10 +59,11 @@ def _is_stored_for_certain(judge: Judge, sent: Sent, address: str, before: float
     if not times:  # a worker that died right then, or a disk that failed with the file in place, told nobody
         ends = (*judge.book.crashes, *judge.book.stops)
         return not judge.is_troubled(sent.dot_at, before) and not any(sent.dot_at <= one.at <= before for one in ends)
-    return any(not judge.is_forgotten(at, before) for at in times)
+    return any(not judge.disk.why_forgotten(at, before) for at in times)
 
 
-def _why_again(judge: Judge, take: Take, following: Take, address: str) -> str:
+def why_again(judge: Judge, take: Take, following: Take, address: str) -> str:
+    """Return why the same thing came twice, one time after the other. Breaks the law if there is no cause."""
     if not take.reply_at:
         gap = min(one.retry_first for one in judge.people.terms(take.at, following.at))
         is_soon = following.at - take.at < 0.9 * gap and following.peer != take.peer
@@ -80,7 +77,7 @@ def _why_again(judge: Judge, take: Take, following: Take, address: str) -> str:
             judge.breaks(f"doubled: {address} at {following.at:.3f} by another host, right after one that had it all")
         return "the final reply was lost"
     why = _why_forgotten(judge, take, address, following.at)
-    if not why and judge.is_between_shards(judge.book.sent.get((take.token, take.attempt)), take, following):
+    if not why and judge.disk.is_between_shards(_message_of(judge, take), _deed(take), _deed(following)):
         return "a parcel between two shards, and then another number of workers"
     if not why:
         judge.breaks(
@@ -89,38 +86,51 @@ def _why_again(judge: Judge, take: Take, following: Take, address: str) -> str:
     return why or "none"
 
 
+def _message_of(judge: Judge, take: Take) -> int:
+    """Return the number of the message that was taken, a report or a client's; -1: nobody told."""
+    if take.report:
+        return number_of(id_of(take.name))
+    sent = judge.book.sent.get((take.token, take.attempt))
+    return -1 if sent is None else number_of(sent.name)
+
+
+def _deed(take: Take) -> Deed:
+    return Deed(take.at, shard_of_worker(take.worker))
+
+
 def _why_forgotten(judge: Judge, take: Take, address: str, before: float) -> str:
     """Return why a delivery whose reply had arrived may not be on the disk by then; empty: it must be."""
-    crash = _crash_after(judge, take, before)
-    stop = next((one for one in judge.book.stops if take.worker in one.workers and one.at <= before), None)
-    if crash is None:
-        if stop is not None and judge.is_troubled(take.reply_at - TROUBLED_FOR, stop.at + DRAIN_MAX):
-            return "stop in order while the disk was in trouble"
-        return ""
-    if crash.at - take.reply_at <= RECORD_MAX + COMMIT_MAX:
-        return "crash between delivery and record"
-    if _goes_on(judge, take, address):
+    why = judge.disk.why_forgotten(take.reply_at, before, take.worker)
+    if not why and was_under_way(judge, take, address, before):
         return "crash while other recipients of the same attempt were under way"
-    if judge.is_troubled(take.reply_at - TROUBLED_FOR, crash.at):
-        return "crash while the disk was in trouble"
-    return ""
+    return why
 
 
-def _goes_on(judge: Judge, take: Take, address: str) -> bool:
-    """True if the host had just put off another recipient of the message: then the next host was being asked."""
+def was_under_way(judge: Judge, take: Take, address: str, before: float = math.inf) -> bool:
+    """True if its worker died while the next host was asked for those that this one had put off in the same breath.
+
+    What an attempt came to is told, and then recorded, when all of it is over.
+    """
+    ends = [one.at for one in judge.book.crashes if take.worker in one.workers and take.at <= one.at <= before]
     sent = judge.book.sent.get((take.token, take.attempt))
-    for other in () if sent is None else sent.recipients:
-        for refusal in judge.book.refusals.get(other, ()) if other != address else ():
-            if refusal.peer == take.peer and abs(refusal.at - take.at) < 15.0:
+    if not ends or ends[0] - take.at > ATTEMPT_MAX or sent is None or take.report:
+        return False
+    for other in sent.recipients:
+        put_off = [one for one in judge.book.refusals.get(other, ()) if take.mail_at <= one.at <= take.at]
+        if any(one.peer == take.peer and one.code < 500 and one.stage == "rcpt" for one in put_off):
+            domain = other.partition("@")[2]
+            has_next = sum(domain in peer.domains for peer in judge.plan.peers) > 1
+            told_at = _told_of_any(judge, {address, other}, take.at, ends[0])
+            if has_next and (not told_at or judge.disk.why_forgotten(told_at, before, take.worker)):
                 return True
     return False
 
 
-def _crash_after(judge: Judge, take: Take, before: float) -> Crash | None:
-    for crash in judge.book.crashes:
-        if take.worker in crash.workers and take.reply_at <= crash.at <= before:
-            return crash
-    return None
+def _told_of_any(judge: Judge, addresses: set[str], begin: float, end: float) -> float:
+    """Return when it was first told in a span what an attempt had come to for any of them; 0.0: it was not."""
+    kinds = ("Delivered", "Deferred", "Bounced", "Expired")
+    told = [(when, fact.recipient.lower()) for kind in kinds for when, fact in judge.facts[kind]]
+    return min((when for when, address in told if begin <= when <= end and address in addresses), default=0.0)
 
 
 def _is_of_the_dead(judge: Judge, take: Take) -> bool:

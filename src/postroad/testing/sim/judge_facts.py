@@ -12,13 +12,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from postroad.testing.sim.book import Sent, Take
+from postroad.testing.sim.judge_copies import was_under_way
+from postroad.testing.sim.judge_ids import id_of, names_of, number_of, shard_of, time_of
 from postroad.testing.sim.judge_steering import BY_HAND
 
 if TYPE_CHECKING:
     from postroad.testing.sim.judge import Judge
 
-TOLD_AFTER: Final = 1.0
-"""Seconds after which what was committed is told, if its worker lives and the disk works."""
 _ENDS: Final = ("Bounced", "Expired")
 
 
@@ -38,7 +38,7 @@ def look_at_facts(judge: Judge) -> None:
 
 
 def _look_at_received(judge: Judge) -> None:
-    names = _names({fact.message for _, fact in judge.facts["Received"]})
+    names = names_of({fact.message for _, fact in judge.facts["Received"]})
     for sent in judge.book.sent.values():
         if sent.code == 250 and sent.name not in names:
             judge.breaks(f"fact: {sent.token}.{sent.attempt} was queued as {sent.name}, and no fact says so")
@@ -51,37 +51,12 @@ def look_at_delivered(judge: Judge) -> None:
         if told[address] > len(heard) and not judge.stored[address]:
             judge.breaks(f"fact: {address} is told as delivered {told[address]} times, {len(heard)} replies arrived")
         for take in heard:
-            if not told[address] and not _crashed_soon(judge, take) and not _crashed_under_way(judge, take):
+            if not told[address] and not _crashed_soon(judge, take) and not was_under_way(judge, take, address):
                 judge.breaks(f"fact: {address} was delivered at {take.at:.3f}, and no fact says so")
 
 
 def _crashed_soon(judge: Judge, take: Take) -> bool:
     return any(take.worker in one.workers and take.at <= one.at <= take.reply_at + 1.0 for one in judge.book.crashes)
-
-
-def _crashed_under_way(judge: Judge, take: Take) -> bool:
-    """True if its worker died while the next host was asked for those that this one had put off in the same breath.
-
-    What an attempt came to is told, as it is recorded, when all of it is over: then it tells of these as well.
-    """
-    died_at = min((one.at for one in judge.book.crashes if take.worker in one.workers and one.at >= take.at), default=0)
-    sent = judge.book.sent.get((take.token, take.attempt))
-    if not died_at or sent is None or take.report:
-        return False
-    over = {
-        fact.recipient.lower()
-        for kind in ("Delivered", "Deferred", *_ENDS)
-        for when, fact in judge.facts[kind]
-        if take.at <= when <= died_at
-    }
-    for other in sent.recipients:
-        domain = other.partition("@")[2]
-        put_off = [one for one in judge.book.refusals.get(other, ()) if take.mail_at <= one.at <= take.at]
-        if any(one.peer == take.peer and one.code < 500 and one.stage == "rcpt" for one in put_off):
-            has_next = sum(domain in peer.domains for peer in judge.plan.peers) > 1
-            if has_next and other not in over:
-                return True
-    return False
 
 
 def look_at_dropped(judge: Judge) -> None:
@@ -92,25 +67,17 @@ def look_at_dropped(judge: Judge) -> None:
         row = (drop.message, drop.recipient.lower(), _rule_of(drop.rule))
         rows.add(row)
         by_person = drop.rule == BY_HAND or drop.rule.startswith("queue delete by ")
-        if row not in facts and not (by_person and _is_untold(judge, judge.earliest(drop.at), judge.latest(drop))):
+        if row not in facts and not (by_person and judge.disk.is_untold(judge.earliest(drop.at), judge.latest(drop))):
             judge.breaks(f"fact: {drop.recipient} was dropped by {drop.rule}, and no fact says so")
     for when, fact in judge.facts["Dropped"]:
         row = (fact.message, fact.recipient.lower(), _rule_of(fact.rule))
-        if row not in rows and not judge.is_forgotten(when):
+        if row not in rows and not judge.disk.why_forgotten(when):
             judge.breaks(f"fact: {fact.recipient} is told as dropped by {fact.rule} at {when:.3f}, and no row says so")
 
 
 def _rule_of(rule: str) -> str:
     """Return the rule of a drop by its kind, where its row and its fact have different words for it."""
     return BY_HAND if rule.startswith("queue bounce by ") else rule
-
-
-def _is_untold(judge: Judge, begin: float, end: float) -> bool:
-    """True if a worker may have died after a commit in that span, or in one that was begun then, and told nobody."""
-    for one in (*judge.book.crashes, *judge.book.stops):
-        if begin <= one.at and (one.at <= end + TOLD_AFTER or judge.is_troubled(begin, one.at)):
-            return True
-    return False
 
 
 def look_at_ended(judge: Judge) -> None:
@@ -143,21 +110,18 @@ def look_at_reported(judge: Judge) -> None:
     """Each report that a host took was told, and tells of those, and so, as it was told."""
     facts: dict[str, list[Any]] = {}
     for _, fact in judge.facts["Reported"]:
-        (name,) = _names({fact.report})
+        (name,) = names_of({fact.report})
         facts.setdefault(name, []).append(fact)
     for take in judge.book.takes:
         if not take.report:
             continue
-        name = take.name.strip("<>").partition("@")[0]
+        name = id_of(take.name)
         told = {(one.lower(), fact.action) for fact in facts.get(name, ()) for one in fact.recipients}
         missing = sorted(set(take.report) - told)
-        made_at = judge.made_at(name)
-        if missing and (told or not _is_untold(judge, judge.earliest(made_at), judge.latest_of(made_at))):
+        number = number_of(name)
+        made_at = time_of(max(0, number))
+        span = judge.earliest(made_at), judge.latest_of(made_at)
+        if missing and (told or not judge.disk.is_untold(*span, shard_of(number))):
             judge.breaks(
                 f"fact: {take.peer} took a report that {missing[0][0]} is {missing[0][1]}, and no fact says so"
             )
-
-
-def _names(numbers: set[int]) -> set[str]:
-    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-    return {"".join(alphabet[number >> shift & 31] for shift in range(60, -1, -5)) for number in numbers}

@@ -11,8 +11,8 @@ from collections import Counter
 from typing import Final
 
 from postroad.testing.sim.book import Refusal, Sent, Take
-from postroad.testing.sim.judge import Judge, Verdict, seconds_of
-from postroad.testing.sim.judge_copies import DRAIN_MAX
+from postroad.testing.sim.judge import Judge, Verdict
+from postroad.testing.sim.judge_disk import DRAIN_MAX, seconds_of
 from postroad.testing.sim.judge_facts import look_at_facts
 from postroad.testing.sim.judge_steering import UNDER_WAY, look_at_crowds, look_at_people
 from postroad.testing.sim.kernel import START
@@ -73,7 +73,7 @@ def look_at_rate(judge: Judge) -> None:
         times = [take.at for take in judge.book.takes if take.peer == peer.name and take.at >= begin]
         for first, last in zip(times, times[judge.plan.rate :], strict=False):
             is_anew = any(first - 1.0 <= crash.at <= last for crash in judge.book.crashes) or any(
-                one.at <= last and judge.stopped_at(one) >= first - 1.0 for one in judge.book.stops
+                one.at <= last and judge.disk.stopped_at(one) >= first - 1.0 for one in judge.book.stops
             )  # rates begin anew with the relay (docs/adr/0004)
             if last - _granted_since(judge, first) < 60.0 - TOKEN_JOURNEY and not is_anew:
                 judge.breaks(
@@ -128,7 +128,7 @@ def _may_be_early(judge: Judge, address: str, refusal: Refusal, at: float) -> bo
         return True
     if any(refusal.at - DRAIN_MAX <= one.at <= over for one in judge.book.stops):
         return True  # attempts that are not over in time are broken off
-    return judge.is_forgotten(over, at)
+    return bool(judge.disk.why_forgotten(over, at))
 
 
 def _over(judge: Judge, address: str, refusal: Refusal) -> float:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from postroad.testing.sim.book import Sent, Take
+from postroad.testing.sim.judge_copies import why_again
+from postroad.testing.sim.judge_disk import Deed
+from postroad.testing.sim.judge_ids import id_of, number_of, shard_of, time_of
 
 if TYPE_CHECKING:
     from postroad.testing.sim.judge import Judge
@@ -37,13 +40,33 @@ def look_at_report(judge: Judge, take: Take) -> None:
 
 
 def look_at_names(judge: Judge) -> None:
-    """The same thing is told once: a second report that is another message is one too many."""
+    """The same thing is told once: a second report that is another message is one too many.
+
+    One report comes once to each who may hear it, as everything else does.
+    """
     told: dict[tuple[str, str], str] = {}
     of = {address: sent for sent in judge.book.sent.values() for address in sent.recipients}
+    came: dict[tuple[str, str], Take] = {}
     for take in judge.book.takes:
         for one in take.report:
-            if told.setdefault(one, take.name) != take.name and not judge.is_between_shards(of.get(one[0])):
-                judge.breaks(f"told twice: that {one[0]} is {one[1]}, by {told[one]} and by {take.name}")
+            first = told.setdefault(one, take.name)
+            if first != take.name and not _is_made_twice(judge, of.get(one[0]), first, take.name):
+                judge.breaks(f"told twice: that {one[0]} is {one[1]}, by {first} and by {take.name}")
+        for address in take.recipients if take.report else ():
+            if before := came.get((take.name, address)):
+                judge.verdict.duplicates[why_again(judge, before, take, address)] += 1
+            came[take.name, address] = take
+
+
+def _is_made_twice(judge: Judge, sent: Sent | None, first: str, second: str) -> bool:
+    """True if two shards had the message that two reports tell of, and each made one."""
+    if sent is None:
+        return False
+    deeds = []
+    for name in (first, second):
+        number = number_of(id_of(name))
+        deeds.append(Deed(judge.latest_of(time_of(max(0, number))), shard_of(number)))
+    return judge.disk.is_between_shards(number_of(sent.name), *deeds)
 
 
 def look_at_promised(judge: Judge) -> None:
@@ -66,4 +89,4 @@ def _is_told(judge: Judge, sent: Sent, address: str) -> bool:
     if any(action in (*_SUCCESS, "failed") for _, action in judge.reports[address]) or judge.drops[address]:
         return True  # what was delivered and then failed had been forgotten: judge_copies.py
     drops = judge.drops[sent.sender.lower()]
-    return any(judge.is_dropped_report(drop, address, (*_SUCCESS, "failed")) for drop in drops)
+    return any(judge.is_dropped_report(drop, sent, address, (*_SUCCESS, "failed")) for drop in drops)

@@ -1,0 +1,219 @@
+"""What the disk cannot have known, as the judge sees it: who died, who stopped, and when a shard could record nothing.
+
+Owns: spans in which a shard may have been unable to record, and, from those and from crashes and stops, whether what
+was done may have been forgotten, kept against its 451, never told, or left in two shards. Does not own: laws
+(judge.py, judge_copies.py, judge_facts.py).
+
+A failure of a shard's database shows by its path. A piece of work that was slow does not say whose it was, so it counts
+for every shard.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from postroad.testing.sim.book import Book, Crash, Sent
+from postroad.testing.sim.kernel import START
+from postroad.testing.sim.story import Plan
+
+RECORD_MAX: Final = 0.05
+"""Seconds until what was delivered is durable: what docs/durability.md promises."""
+COMMIT_MAX: Final = 0.05
+"""Seconds that a few batches, reads and syncs of a disk that works take besides, in this world."""
+DRAIN_MAX: Final = 40.0
+"""Seconds that a stop in order may take: what waits, and the records."""
+TOLD_AFTER: Final = 1.0
+"""Seconds after which what was committed is told, if its worker lives and the disk works."""
+REOPENED_AFTER: Final = 11.0
+"""Seconds from a failure until a shard is open again, unless trying fails or takes long, which shows: tries are at most
+REOPEN_LONGEST (spool/ground.py) apart."""
+_SHARD_OF_PATH: Final = re.compile(r"/shard-(\d+)(?=[/.:])")
+_SHARD_OF_WORKER: Final = re.compile(r"worker-(\d+)#")
+
+
+class Span(NamedTuple):
+    """A time in which a shard may have been unable to record, or to read."""
+
+    begin: float
+    end: float
+
+
+class Deed(NamedTuple):
+    """What was done with a recipient of a message, and by which shard."""
+
+    at: float
+    shard: int
+
+
+class Disk:
+    """What befell the machine of one story."""
+
+    def __init__(self, plan: Plan, book: Book, troubles: list[tuple[float, str]], transfers: list[Any]) -> None:
+        self._plan = plan
+        self._book = book
+        self._transfers = transfers
+        """When they were told, and facts Transferred."""
+        self._troubles = sorted(troubles)
+        self._spans: dict[int, list[Span]] = {}
+        self._started = {name: at for at, name in book.starts}
+
+    # --- trouble ---
+
+    def is_troubled(self, begin: float, end: float) -> bool:
+        """True if an operation failed, or was under way for long, in that span, whosever it was."""
+        return any(at <= end and at + seconds_of(why) >= begin for at, why in self._troubles)
+
+    def has_failed(self, shard: int, begin: float, end: float) -> bool:
+        """True if an operation on a shard's database failed in that span."""
+        return any(begin <= at <= end and _is_of_database(shard, why) for at, why in self._troubles)
+
+    def spans(self, shard: int) -> list[Span]:
+        """Return when a shard may have been unable to record.
+
+        Each begins with a failure of its database, or with work that was slow, and lasts as long as that, and as long
+        as tries to open it again fail, or are slow, without more time in between than there is between two tries.
+        """
+        if shard not in self._spans:
+            found: list[Span] = []
+            for at, why in self._troubles:
+                seconds = seconds_of(why)
+                if not seconds and not _is_of(shard, why):
+                    continue
+                over = at + (seconds + RECORD_MAX + COMMIT_MAX if seconds else REOPENED_AFTER)
+                if found and at <= found[-1].end:
+                    found[-1] = Span(found[-1].begin, max(found[-1].end, over))
+                elif seconds or _is_of_database(shard, why):
+                    found.append(Span(at, over))
+            self._spans[shard] = found
+        return self._spans[shard]
+
+    def unable(self, shard: int, begin: float, end: float) -> Iterator[Span]:
+        """Return the spans in which a shard may have been unable to record something that was due in that time."""
+        return (one for one in self.spans(shard) if one.begin <= end and one.end >= begin)
+
+    # --- what follows ---
+
+    def why_forgotten(self, at: float, before: float = math.inf, worker: str = "") -> str:
+        """Return why what was done at ``at`` may not have come to the disk by then; empty: it must have.
+
+        ``worker``: who did it; empty: any may have that was there.
+        """
+        due = at + RECORD_MAX + COMMIT_MAX
+        for one in self._book.crashes:
+            if not at <= one.at <= before:
+                continue
+            for name in self._of(one, at, worker):
+                if one.at <= due:
+                    return "crash between delivery and record"
+                if any(one.at <= span.end for span in self.unable(shard_of_worker(name), at, due)):
+                    return "crash while the disk was in trouble"
+        for one in self._book.stops:
+            if one.at > before or self.stopped_at(one) < at:
+                continue
+            for name in self._of(one, at, worker):
+                if any(one.at <= span.end for span in self.unable(shard_of_worker(name), at, due)):
+                    return "stop in order while the disk was in trouble"
+        return ""
+
+    def _of(self, end: Crash, at: float, worker: str) -> list[str]:
+        """Return whose end it was, of those that had started by then, or of one."""
+        return [one for one in end.workers if one == worker or (not worker and self._started.get(one, 0.0) <= at)]
+
+    def stopped_at(self, stop: Crash) -> float:
+        """Return when a stop in order was over at the latest: what follows starts only then."""
+        return min((at for at, _ in self._book.starts if at >= stop.at), default=stop.at + DRAIN_MAX)
+
+    def is_kept_by_a_failed_sync(self, sent: Sent) -> bool:
+        """True if the disk failed when the client was refused, and its worker ended before the disk was well again.
+
+        A stop in order ends some time between its begin and the next start: it may have begun before the refusal.
+        """
+        shard = shard_of_worker(sent.worker)
+        if sent.code != 451 or not self.has_failed(shard, sent.dot_at, sent.told_at):
+            return False
+        last = max(span.end for span in self.unable(shard, sent.dot_at, sent.told_at))
+        ends = [(one, one.at) for one in self._book.crashes]
+        ends += [(one, self.stopped_at(one)) for one in self._book.stops]
+        return any(sent.worker in one.workers and one.at <= last and over >= sent.told_at - 0.1 for one, over in ends)
+
+    def is_untold(self, begin: float, end: float, shard: int | None = None) -> bool:
+        """True if a worker may have died after a commit in that span, or in one that was begun then, and told nobody.
+
+        ``shard``: whose commit; None: anybody's.
+        """
+        for one in (*self._book.crashes, *self._book.stops):
+            for worker in one.workers if begin <= one.at else ():
+                of = shard_of_worker(worker)
+                if shard not in (None, of) or self._started.get(worker, 0.0) > end:
+                    continue
+                if one.at <= end + TOLD_AFTER:
+                    return True
+                if any(one.at <= span.end for span in self.unable(of, begin, end + RECORD_MAX + COMMIT_MAX)):
+                    return True
+        return False
+
+    # --- two shards ---
+
+    def is_between_shards(self, message: int, one: Deed, other: Deed) -> bool:
+        """True if a message was in two shards, each of which did one of these: that parcel may come twice.
+
+        docs/durability.md: two faults at once, a crash or trouble between the commit of the target and that of the
+        source, and then another number of workers, so that somebody else has the source.
+        """
+        moves = [(at, fact.from_shard, fact.to_shard) for at, fact in self._transfers if fact.message == message]
+        for at, source, target in moves:
+            if not self._broke_off(at, source, target):
+                continue
+            for left, right in ((one, other), (other, one)):
+                is_resized = any(at <= START + when <= left.at for when, _ in self._plan.resizes)
+                is_of_source = left.shard in _holders(source, moves, at, left.at, (source, target))
+                is_of_target = right.at >= at and right.shard in _holders(target, moves, at, right.at)
+                if is_resized and is_of_source and is_of_target and left.shard != right.shard:
+                    return True
+        return False
+
+    def _broke_off(self, at: float, source: int, target: int) -> bool:
+        """True if what a target had committed may not have been removed from its source."""
+        due = at + RECORD_MAX + COMMIT_MAX
+        if any(self.unable(source, at, due)):
+            return True
+        adopter = f"worker-{target}#"
+        return any(
+            at <= one.at <= due and any(name.startswith(adopter) for name in one.workers) for one in self._book.crashes
+        )
+
+
+def _holders(
+    shard: int, moves: list[tuple[float, int, int]], since: float, until: float, but: tuple[int, int] | None = None
+) -> set[int]:
+    """Return which shards can have had by then what was in one, by way of further moves; ``but``: not by that one."""
+    found = {shard}
+    for at, source, target in sorted(moves):
+        if since <= at <= until and source in found and (source, target) != but:
+            found.add(target)
+    return found
+
+
+def seconds_of(trouble: str) -> float:
+    """Return how long an operation took that was slow; 0.0 for one that failed."""
+    before, found, seconds = trouble.partition("slow for ")
+    return float(seconds.split()[0]) if found and not before else 0.0
+
+
+def _is_of(shard: int, trouble: str) -> bool:
+    found = _SHARD_OF_PATH.search(trouble)
+    return found is not None and int(found[1]) == shard
+
+
+def _is_of_database(shard: int, trouble: str) -> bool:
+    """True if an operation failed on a database or its directory: no content file, of which only its message needs it."""
+    return _is_of(shard, trouble) and "/bodies" not in trouble
+
+
+def shard_of_worker(worker: str) -> int:
+    """Return the shard of a worker; -1 for none."""
+    found = _SHARD_OF_WORKER.match(worker)
+    return int(found[1]) if found else -1
