@@ -7,11 +7,15 @@ are the world's, which begins at 1,000; the wall clock says EPOCH then.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-from postroad.core.facts import Delivered
+import msgspec
+
+from postroad.core.facts import AnyFact, Bounced, Deferred, Delivered
 from postroad.core.ids import IdMaker
-from postroad.core.reply import OK
-from postroad.testing.sim.book import Book, Crash, Order, Sent, Take
+from postroad.core.outcome import Stage
+from postroad.core.reply import OK, Reply
+from postroad.testing.sim.book import Book, Crash, Order, Refusal, Sent, Take
 from postroad.testing.sim.disk_image import Image, Stored
 from postroad.testing.sim.house import EPOCH
 from postroad.testing.sim.judge import Judge
@@ -24,6 +28,8 @@ from postroad.testing.sim.world import Played
 BOB, ANN = "r0.t.0@d0.example", "r1.t.0@d0.example"
 SENDER = "s.t.0@home.example"
 REPORT = IdMaker(0).next_id(EPOCH + 5.2)
+NO = Reply(550, (1, 1), "No such user")
+SYNC_FAILED = "sync /data/shard-0/spool.db-wal: Input/output error"
 PEER = Peer(name="mx0", address="198.51.100.1", domains=("d0.example", "home.example"), well_after=0.0)
 
 
@@ -48,8 +54,36 @@ def take(played: Played, *recipients: str, at: float = 1_002.0, reply_at: float 
     return one
 
 
-def report(played: Played, action: str = "failed", address: str = BOB) -> None:
-    take(played, SENDER, at=1_010.0, sender="", report=((address, action),), hash=b"")
+def report(played: Played, action: str = "failed", address: str = BOB, **changes: Any) -> None:
+    take(played, SENDER, **({"at": 1_010.0, "sender": "", "report": ((address, action),), "hash": b""} | changes))
+
+
+def tell(played: Played, fact: AnyFact) -> None:
+    played.facts.append((fact.at - EPOCH + 1_000.0, fact))
+
+
+def bounced(at: float = 5.0, recipient: str = BOB) -> Bounced:
+    return Bounced(
+        at=EPOCH + at, message=1, number=0, recipient=recipient, sender=SENDER, destination="mx:mx0", host="mx0",
+        stage=Stage.RCPT, reply=NO, delay=4.0,
+    )  # fmt: skip
+
+
+def deferred(at: float, recipient: str = ANN) -> Deferred:
+    return Deferred(
+        at=EPOCH + at, message=1, number=1, recipient=recipient, destination="mx:mx0", host="mx1",
+        stage=Stage.RCPT, reply=NO, attempts=1, retry_at=EPOCH + 30.0,
+    )  # fmt: skip
+
+
+def half_taken() -> Played:
+    """A message that a host took for one recipient, having put off the other; its worker died, and told nothing."""
+    played = case(recipients=(BOB, ANN))
+    played.plan = msgspec.structs.replace(played.plan, peers=(PEER, msgspec.structs.replace(PEER, name="mx1")))
+    take(played, at=1_002.0, mail_at=1_001.5)
+    played.book.refusals[ANN] = [Refusal(1_001.6, 450, "rcpt", "mx0", [1_001.7])]
+    crash(played, 1_008.0)
+    return played
 
 
 def store(played: Played, address: str = BOB, at: float = 1_002.0) -> None:

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.sim.evidence import ANN, BOB, PEER, REPORT, SENDER, case, crash, laws, order, report, store, take
+from tests.sim.evidence import (
+    ANN,
+    BOB,
+    PEER,
+    REPORT,
+    SENDER,
+    SYNC_FAILED,
+    bounced,
+    case,
+    crash,
+    laws,
+    order,
+    report,
+    store,
+    take,
+)
 
 from postroad.core.facts import Reported
+from postroad.core.ids import format_id
 from postroad.testing.sim.book import Crash, Refusal
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
+from postroad.testing.sim.world import Played
 
 
 def test_what_was_delivered_once_is_well():
@@ -77,14 +94,34 @@ def test_a_report_needs_a_cause():
     assert laws(played) == []
 
 
-def test_the_same_is_not_told_by_two_reports():
+def told_again(**changes: object) -> Played:
+    """A report that came, and 5 s later another, or itself."""
     played = case()
     played.book.refusals[BOB] = [Refusal(1_003.0, 550, "rcpt", "mx0", [1_003.1])]
-    report(played)
-    report(played)
+    report(played, name=f"<{format_id(REPORT)}@relay>")
+    report(played, **({"name": f"<{format_id(REPORT)}@relay>", "at": 1_015.0} | changes))
+    return played
+
+
+def test_the_same_is_not_told_by_two_reports():
+    assert laws(told_again(name="<another@relay>")) == ["told twice"]
+    assert laws(told_again(name=f"<{format_id(REPORT + 1)}@relay>")) == ["told twice"]
+
+
+def test_a_report_comes_twice_only_if_a_reply_was_lost_or_forgotten():
+    played = told_again()
+    assert laws(played) == ["doubled"]
+    crash(played, 1_012.0)  # long after its record was due
+    assert laws(played) == ["doubled"]
+    played.book.crashes.clear()
+    crash(played, 1_010.15)
     assert laws(played) == []
-    played.book.takes[-1].name = "<another@relay>"
-    assert laws(played) == ["told twice"]
+    played = told_again()
+    played.book.takes[0].reply_at = 0.0
+    assert laws(played) == []
+    played = told_again(recipients=("s2.t.0@home.example",))  # to another, who may hear it too
+    played.book.sent["t", 0].sender = "s2.t.0@home.example"
+    assert "doubled" not in laws(played)
 
 
 def test_a_report_of_success_needs_a_delivery():
@@ -137,7 +174,51 @@ def test_a_report_that_was_dropped_is_an_end_of_those_that_it_told_of():
     for changes in ({"action": "delayed"}, {"recipients": (ANN,)}, {"report": REPORT + 1}):
         played.facts[0] = (1_005.2, msgspec.structs.replace(told, **changes))
         assert laws(played) == ["LOST"]
-    crash(played, 1_005.25)  # between the report's commit and its fact
+
+
+def untold_report() -> Played:
+    """A report on two recipients that was dropped, and of which nobody told; but it was told that both had failed."""
+    played = case(recipients=(BOB, ANN))
+    played.image.drops.append(Drop(REPORT, SENDER, "null-sender", EPOCH + 8.2))
+    for address in (BOB, ANN):
+        played.book.refusals[address] = [Refusal(1_005.0, 550, "rcpt", "mx0", [1_005.05])]
+        played.facts.append((1_005.1, bounced(5.1, address)))
+    played.book.refusals[SENDER] = [Refusal(1_008.0, 550, "rcpt", "mx0", [1_008.1])]
+    return played
+
+
+@pytest.mark.parametrize(
+    ("died_at", "worker", "troubles", "found"),
+    [
+        (1_005.25, "worker-0#1", [], []),  # between its commit and its fact
+        (1_005.25, "worker-1#1", [], ["LOST", "LOST"]),  # another shard's
+        (1_005.15, "worker-0#1", [], ["LOST", "LOST"]),  # before it was made
+        (1_007.5, "worker-0#1", [], ["LOST", "LOST"]),  # long after it was told of
+        (1_007.5, "worker-0#1", [(1_005.1, "slow for 2.500 s")], []),  # its commit may have taken as long
+        (1_007.5, "worker-0#1", [(1_005.25, SYNC_FAILED)], []),
+        (1_007.5, "worker-0#1", [(1_007.0, SYNC_FAILED)], ["LOST", "LOST"]),
+    ],
+)
+def test_a_report_that_nobody_told_of_is_one_whose_worker_died_right_after_it_was_made(
+    died_at, worker, troubles, found
+):
+    played = untold_report()
+    played.troubles.extend(troubles)
+    played.book.crashes.append(Crash(died_at, "process", "somewhere", (worker,), ""))
+    assert laws(played) == found
+
+
+def test_a_report_that_nobody_told_of_told_of_those_who_had_failed_and_whom_no_other_tells_of():
+    played = untold_report()
+    crash(played, 1_005.25)
+    assert laws(played) == []
+    played.facts[1] = (1_009.0, bounced(9.0, ANN))  # later
+    assert laws(played) == ["LOST"]
+    played.facts[1] = (1_005.1, bounced(5.1, ANN))
+    told = Reported(at=EPOCH + 5.15, message=1, report=REPORT - 1, action="failed", to=SENDER, recipients=(ANN,))
+    played.facts.append((1_005.15, told))
+    assert laws(played) == ["LOST"]
+    played.facts[-1] = (1_005.15, msgspec.structs.replace(told, action="delayed"))
     assert laws(played) == []
 
 
@@ -225,7 +306,7 @@ def test_what_a_host_took_does_not_lie_in_a_maildir_too():
 def test_what_a_failed_sync_had_kept_may_arrive_if_it_was_not_opened_again():
     played = case(code=451)
     take(played, at=1_500.0)
-    played.troubles += [(1_001.05, "sync wal: Input/output error"), (1_011.0, "slow for 400.000 s")]
+    played.troubles += [(1_001.05, SYNC_FAILED), (1_011.0, "slow for 400.000 s")]
     assert laws(played) == ["refused"]
     crash(played, 1_405.0)
     assert laws(played) == []
@@ -245,7 +326,7 @@ def test_what_a_failed_sync_had_kept_may_arrive_if_it_was_not_opened_again():
 def test_what_a_failed_sync_had_kept_may_arrive_if_its_worker_was_stopped_before_it_was_opened_again(begin, end, found):
     played = case(code=451)
     take(played, at=1_500.0)
-    played.troubles.append((1_001.05, "sync wal: Input/output error"))
+    played.troubles.append((1_001.05, SYNC_FAILED))
     assert laws(played) == ["refused"]
     played.book.starts.extend([(1_000.0, "worker-0#1"), (end, "worker-0#2")])
     played.book.stops.append(Crash(begin, "stop", "in order", ("worker-0#1",), ""))

@@ -6,12 +6,26 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.sim.evidence import ANN, BOB, PEER, REPORT, SENDER, case, crash, order, report, take
+from tests.sim.evidence import (
+    ANN,
+    BOB,
+    PEER,
+    REPORT,
+    SENDER,
+    SYNC_FAILED,
+    bounced,
+    case,
+    crash,
+    deferred,
+    half_taken,
+    order,
+    report,
+    take,
+    tell,
+)
 
-from postroad.core.facts import AnyFact, Bounced, Deferred, Dropped, Reported
+from postroad.core.facts import Dropped, Reported
 from postroad.core.ids import format_id
-from postroad.core.outcome import Stage
-from postroad.core.reply import Reply
 from postroad.testing.sim.book import Crash, Refusal
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
@@ -22,18 +36,12 @@ from postroad.testing.sim.judge_steering import BY_HAND
 from postroad.testing.sim.story import Terms
 from postroad.testing.sim.world import Played
 
-NO = Reply(550, (1, 1), "No such user")
-
 
 def broken(played: Played, law: Any) -> int:
     """Return how often one law is broken."""
     judge = Judge(played)
     law(judge)
     return len(judge.verdict.broken)
-
-
-def tell(played: Played, fact: AnyFact) -> None:
-    played.facts.append((fact.at - EPOCH + 1_000.0, fact))
 
 
 # --- times and limits ---
@@ -57,7 +65,7 @@ def test_a_crash_excuses_a_try_before_its_time_only_if_it_may_have_been_forgotte
     played = put_off()
     crash(played, 1_003.0)  # long after it was recorded
     assert broken(played, look_at_times) == 1
-    played.troubles.append((1_001.0, "sync wal: Input/output error"))
+    played.troubles.append((1_001.0, SYNC_FAILED))
     assert broken(played, look_at_times) == 0
     played.troubles.clear()
     played.book.crashes.clear()
@@ -92,7 +100,9 @@ def test_a_stop_excuses_a_try_before_its_time_only_if_the_disk_was_in_trouble():
     played = put_off()
     played.book.stops.append(Crash(1_004.0, "process", "somewhere", ("worker-0#1",), ""))
     assert broken(played, look_at_times) == 1
-    played.troubles.append((1_003.0, "sync wal: Input/output error"))
+    played.troubles.append((1_003.0, SYNC_FAILED))  # long after it was recorded
+    assert broken(played, look_at_times) == 1
+    played.troubles[0] = (1_002.05, SYNC_FAILED)
     assert broken(played, look_at_times) == 0
     played.troubles.clear()
     played.book.stops[0] = Crash(1_001.0, "process", "somewhere", ("worker-0#1",), "")  # the attempt was broken off
@@ -168,16 +178,6 @@ def test_a_rate_begins_anew_with_the_relay():
 # --- facts ---
 
 
-def half_taken() -> Played:
-    """A message that a host took for one recipient, having put off the other; its worker died, and told nothing."""
-    played = case(recipients=(BOB, ANN))
-    played.plan = msgspec.structs.replace(played.plan, peers=(PEER, msgspec.structs.replace(PEER, name="mx1")))
-    take(played, at=1_002.0, mail_at=1_001.5)
-    played.book.refusals[ANN] = [Refusal(1_001.6, 450, "rcpt", "mx0", [1_001.7])]
-    crash(played, 1_008.0)
-    return played
-
-
 def test_what_was_delivered_is_told_unless_its_worker_died_before_the_attempt_was_over():
     assert broken(half_taken(), look_at_delivered) == 0
     played = half_taken()
@@ -185,13 +185,6 @@ def test_what_was_delivered_is_told_unless_its_worker_died_before_the_attempt_wa
     assert broken(played, look_at_delivered) == 1
     crash(played, 1_002.5)  # before it was told
     assert broken(played, look_at_delivered) == 0
-
-
-def deferred(at: float, recipient: str = ANN) -> Deferred:
-    return Deferred(
-        at=EPOCH + at, message=1, number=1, recipient=recipient, destination="mx:mx0", host="mx1",
-        stage=Stage.RCPT, reply=NO, attempts=1, retry_at=EPOCH + 30.0,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("at", "found"), [(5.0, 1), (9.0, 0)])
@@ -261,13 +254,6 @@ def test_what_a_person_dropped_is_told_after_it_is_durable(rule):
     told = "queue bounce by person1, no report wanted" if rule == BY_HAND else rule
     tell(played, Dropped(at=EPOCH + 5.01, message=1, number=0, recipient=BOB, rule=told))
     assert broken(played, look_at_dropped) == 0
-
-
-def bounced(at: float = 5.0, recipient: str = BOB) -> Bounced:
-    return Bounced(
-        at=EPOCH + at, message=1, number=0, recipient=recipient, sender=SENDER, destination="mx:mx0", host="mx0",
-        stage=Stage.RCPT, reply=NO, delay=4.0,
-    )  # fmt: skip
 
 
 def test_who_is_told_as_failed_has_failed():
