@@ -179,11 +179,11 @@ def test_a_report_that_was_dropped_is_an_end_of_those_that_it_told_of():
 def untold_report() -> Played:
     """A report on two recipients that was dropped, and of which nobody told; but it was told that both had failed."""
     played = case(recipients=(BOB, ANN))
-    played.image.drops.append(Drop(REPORT, SENDER, "null-sender", EPOCH + 8.2))
+    played.image.drops.append(Drop(REPORT, SENDER, "null-sender", EPOCH + 38.2))
     for address in (BOB, ANN):
         played.book.refusals[address] = [Refusal(1_005.0, 550, "rcpt", "mx0", [1_005.05])]
         played.facts.append((1_005.1, bounced(5.1, address)))
-    played.book.refusals[SENDER] = [Refusal(1_008.0, 550, "rcpt", "mx0", [1_008.1])]
+    played.book.refusals[SENDER] = [Refusal(1_038.0, 550, "rcpt", "mx0", [1_038.1])]
     return played
 
 
@@ -196,6 +196,8 @@ def untold_report() -> Played:
         (1_007.5, "worker-0#1", [], ["LOST", "LOST"]),  # long after it was told of
         (1_007.5, "worker-0#1", [(1_005.1, "slow for 2.500 s")], []),  # its commit may have taken as long
         (1_007.5, "worker-0#1", [(1_005.25, SYNC_FAILED)], []),
+        (1_026.5, "worker-0#1", [(1_005.25, SYNC_FAILED)], []),  # open again, and not yet looked at
+        (1_027.0, "worker-0#1", [(1_005.25, SYNC_FAILED)], ["LOST", "LOST"]),
         (1_007.5, "worker-0#1", [(1_007.0, SYNC_FAILED)], ["LOST", "LOST"]),
     ],
 )
@@ -205,6 +207,24 @@ def test_a_report_that_nobody_told_of_is_one_whose_worker_died_right_after_it_wa
     played = untold_report()
     played.troubles.extend(troubles)
     played.book.crashes.append(Crash(died_at, "process", "somewhere", (worker,), ""))
+    assert laws(played) == found
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "troubles", "found"),
+    [
+        (1_004.0, 1_005.3, [(1_005.25, SYNC_FAILED)], []),
+        (1_004.0, 1_005.3, [], ["LOST", "LOST"]),  # a stop in order lets it be told
+        (1_004.0, 1_005.1, [(1_005.25, SYNC_FAILED)], ["LOST", "LOST"]),  # it was over before
+        (1_010.0, 1_011.0, [(1_005.25, SYNC_FAILED)], []),
+        (1_027.0, 1_028.0, [(1_005.25, SYNC_FAILED)], ["LOST", "LOST"]),  # it was open again, and told
+    ],
+)
+def test_a_report_is_told_of_before_a_stop_unless_the_disk_is_in_trouble(begin, end, troubles, found):
+    played = untold_report()
+    played.troubles.extend(troubles)
+    played.book.stops.append(Crash(begin, "stop", "in order", ("worker-0#1",), ""))
+    played.book.starts.append((end, "worker-0#2"))
     assert laws(played) == found
 
 

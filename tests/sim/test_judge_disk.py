@@ -202,18 +202,26 @@ def test_a_parcel_comes_once_without_a_crash_between_the_two_commits(crash):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "found"),
+    ("trouble", "end", "found"),
     [
-        ((1_006.01, OTHERS), []),
-        ((1_006.01, SYNC_FAILED), ["doubled"]),  # the target's, which had committed
-        ((1_008.5, OTHERS), ["doubled"]),
-        ((1_005.5, "slow for 1.000 s"), []),
+        ((1_006.01, OTHERS), 1_036.0, []),
+        ((1_006.01, OTHERS), 1_038.0, ["doubled"]),  # it was taken up again
+        ((1_006.01, OTHERS), None, ["doubled"]),
+        ((1_006.01, SYNC_FAILED), 1_036.0, ["doubled"]),  # the target's, which had committed
+        ((1_006.5, OTHERS), 1_036.0, ["doubled"]),
+        ((1_005.5, "slow for 1.000 s"), 1_006.55, []),
+        ((1_005.5, "slow for 1.000 s"), 1_007.0, ["doubled"]),
     ],
 )
-def test_a_parcel_comes_twice_by_trouble_of_its_source(trouble, found):
+@pytest.mark.parametrize("is_stop", [False, True])
+def test_a_parcel_comes_twice_by_trouble_of_its_source_until_its_worker_ended(trouble, end, found, is_stop):
     played = moved()
     played.book.crashes.clear()
     played.troubles.append(trouble)
+    played.plan = msgspec.structs.replace(played.plan, resizes=((5.0, 1), (39.0, 2)))
+    played.book.takes[0].at, played.book.takes[1].at = 1_008.0, 1_040.0
+    ends = played.book.stops if is_stop else played.book.crashes
+    ends += [] if end is None else [Crash(end, "stop" if is_stop else "process", "somewhere", ("worker-0#2",), "")]
     assert laws(played) == found
 
 

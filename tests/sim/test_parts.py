@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -12,11 +14,15 @@ from postroad.net.tls_layer import TlsLayer
 from postroad.testing.memory_disk import MemoryDisk
 from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim import mail
+from postroad.testing.sim.book import Book
 from postroad.testing.sim.chaos import Blow, Chaos
 from postroad.testing.sim.disk import ProcessDisk
+from postroad.testing.sim.house import Worker
 from postroad.testing.sim.kernel import START, Kernel, Process
+from postroad.testing.sim.machine import Machine
 from postroad.testing.sim.network import Network, Weather
 from postroad.testing.sim.talk import Talk
+from postroad.testing.sim.teller import tell
 from postroad.testing.sim.threads import SimThreads
 from postroad.testing.sim.tls import context_of
 
@@ -247,6 +253,39 @@ def test_a_blow_falls_before_in_or_after_an_operation(when, kept):
     assert found == kept if when != "in" else b"hello".startswith(found)
     with pytest.raises(OSError, match="dead"):
         seen.list("/d")
+
+
+@pytest.mark.parametrize("when", ["before", "in", "after"])
+def test_an_operation_goes_on_if_nothing_fell_and_counts_no_crash(when):
+    played = Machine(Kernel(), Network(Kernel(), SeededDice(), Weather()), Book(lambda: START), tell(1))
+    chaos, process = played.chaos, Process(played.kernel, "worker")  # none of the machine's: it has none
+    seen = ProcessDisk(played.disk, process, chaos)
+    file = seen.create("/a")
+    chaos.arm(Blow(waits_for="time", n=0, operations=0, when=when))
+    file.write(b"hello")
+    assert process.is_alive
+    assert file.read_at(0, 9) == b"hello"
+    assert not chaos.crashed
+    assert not played.book.crashes
+    file.write(b", world")
+    assert file.read_at(5, 9) == b", world"  # the blow is spent
+
+
+def test_a_crash_is_counted_where_it_fell():
+    played = Machine(Kernel(), Network(Kernel(), SeededDice(), Weather()), Book(lambda: START), tell(1))
+    process = Process(played.kernel, "worker-0#1")
+    worker = SimpleNamespace(process=process, slot=0, is_serving=False, forget=lambda: None)
+    played.workers[0] = cast("Worker", worker)
+    seen = ProcessDisk(played.disk, process, played.chaos)
+    played.chaos.arm(Blow(waits_for="time", n=0, operations=0))
+    with pytest.raises(OSError, match="dead"):
+        seen.create("/a")
+    assert list(played.chaos.crashed.values()) == [1]
+    assert played.book.crashes[0].workers == ("worker-0#1",)
+    played.workers[0] = cast("Worker", SimpleNamespace(process=Process(played.kernel, "worker-0#2"), slot=0))
+    played.crashes_max = 1
+    played.crash(played.workers[0].process, Blow(waits_for="time", n=0, operations=0), "a place")
+    assert list(played.chaos.crashed.values()) == [1]
 
 
 # --- letters ---

@@ -105,6 +105,15 @@ def test_a_place_that_is_not_in_the_list_is_told_and_a_seldom_one_counted():
     assert not any("*" in line for line in few)
 
 
+def test_messages_are_those_that_were_accepted():
+    one = Summary(seeds=1, seconds=2.0, kept={"accepted": 80, "refused": 12, "unknown": 8})
+    one.add_sum(Summary(seeds=1, seconds=2.0, kept={"accepted": 20, "refused": 1}))
+    lines = one.lines(places=False)
+    assert lines[0] == "2 seeds, 100 messages accepted, 0 crashes, 0 lost"
+    assert "a second: 25 messages accepted, 0.0 crashes" in lines
+    assert "messages begun: 121, of them 100 accepted, 13 refused, 8 unknown" in lines
+
+
 def test_a_timeline_can_be_read():
     done = sim("replay", "3")
     assert "CRASH (" in done.stdout

@@ -111,10 +111,11 @@ class Chaos:
         self.kernel = kernel
         self.dice = dice
         self.spells = spells
-        self.crash: Callable[[Process, Blow, str], None] = lambda process, blow, place: None
-        """Lets a blow fall; the machine's."""
+        self.crash: Callable[[Process | None, Blow, str], None] = lambda process, blow, place: None
+        """Lets a blow fall, unless enough have or nobody is there; the machine's, which counts it."""
         self.passed: Counter[str] = Counter()
         self.crashed: Counter[tuple[str, str]] = Counter()
+        """Crashes that fell on an operation, by its place and the moment."""
         self.troubles: list[tuple[float, str]] = []
         """When an operation failed, or was slow, and why."""
         self.operations = 0
@@ -151,11 +152,8 @@ class Chaos:
             self.strike(None, blow, "between operations")
 
     def strike(self, process: Process | None, blow: Blow, place: str) -> None:
-        """Let it fall."""
-        if process is None:
-            self.crash(None, blow, place)  # type: ignore[arg-type]
-        else:
-            self.crash(process, blow, place)
+        """Let it fall. ``process``: whose operation of the disk it falls on, if it does."""
+        self.crash(process, blow, place)
 
     def look(self, process: Process, operation: str, path: str) -> tuple[Blow | None, OSError | None, str]:
         """Return what befalls this operation: a blow, or an error, or neither; and its place."""
@@ -166,7 +164,6 @@ class Chaos:
         if blow is not None:
             if not has_moment(place, blow.when):
                 blow = msgspec.structs.replace(blow, when="after")
-            self.crashed[place, blow.when] += 1
             return blow, None, place
         return None, self._error(operation, path) if self.spells else None, place
 

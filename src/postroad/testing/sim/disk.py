@@ -57,6 +57,8 @@ class ProcessDisk:
             assert half is not None, "chaos.look makes it a blow after what happens whole or not at all"
             half()
         self.chaos.strike(self.process, blow, place)
+        if self.process.is_alive:  # nothing fell, and the operation goes on
+            return work()
         raise dead()
 
     def _fail(self, error: OSError) -> None:

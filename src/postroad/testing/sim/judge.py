@@ -18,7 +18,7 @@ import msgspec
 from postroad.testing.sim.book import Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
 from postroad.testing.sim.judge_copies import look_at_copies
-from postroad.testing.sim.judge_disk import Disk
+from postroad.testing.sim.judge_disk import REPORTED_AFTER, Disk
 from postroad.testing.sim.judge_ids import number_of, shard_of, time_of
 from postroad.testing.sim.judge_reports import look_at_names, look_at_promised, look_at_report
 from postroad.testing.sim.judge_steering import BY_HAND, People, moment
@@ -183,7 +183,7 @@ class Judge:
             return any(fact.action in actions and address in lower(fact.recipients) for fact in facts)
         made_at = time_of(drop.message)
         begin, end = self.earliest(made_at), self.latest_of(made_at)
-        if not self.disk.is_untold(begin, end, shard_of(drop.message)):
+        if not self.disk.is_untold(begin, end, shard_of(drop.message), REPORTED_AFTER):
             return False
         for _, fact in self.facts["Reported"]:
             if fact.action in actions and address in lower(fact.recipients):

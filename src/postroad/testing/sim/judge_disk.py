@@ -27,9 +27,15 @@ DRAIN_MAX: Final = 40.0
 """Seconds that a stop in order may take: what waits, and the records."""
 TOLD_AFTER: Final = 1.0
 """Seconds after which what was committed is told, if its worker lives and the disk works."""
+REPORTED_AFTER: Final = 10.5
+"""Seconds after which it is looked whether a report is there whose sync had failed, once a shard is open again: twice
+LOOK_EVERY (outbound/report.py)."""
 REOPENED_AFTER: Final = 11.0
 """Seconds from a failure until a shard is open again, unless trying fails or takes long, which shows: tries are at most
 REOPEN_LONGEST (spool/ground.py) apart."""
+ADOPTED_AFTER: Final = 31.0
+"""Seconds from a failure until what moves from a shard into another is taken up again: tries are at most RETRY_LONGEST
+(service/shards.py) apart."""
 _SHARD_OF_PATH: Final = re.compile(r"/shard-(\d+)(?=[/.:])")
 _SHARD_OF_WORKER: Final = re.compile(r"worker-(\d+)#")
 
@@ -57,7 +63,7 @@ class Disk:
         self._transfers = transfers
         """When they were told, and facts Transferred."""
         self._troubles = sorted(troubles)
-        self._spans: dict[int, list[Span]] = {}
+        self._spans: dict[tuple[int, float], list[Span]] = {}
         self._started = {name: at for at, name in book.starts}
 
     # --- trouble ---
@@ -70,29 +76,30 @@ class Disk:
         """True if an operation on a shard's database failed in that span."""
         return any(begin <= at <= end and _is_of_database(shard, why) for at, why in self._troubles)
 
-    def spans(self, shard: int) -> list[Span]:
+    def spans(self, shard: int, patience: float = REOPENED_AFTER) -> list[Span]:
         """Return when a shard may have been unable to record.
 
         Each begins with a failure of its database, or with work that was slow, and lasts as long as that, and as long
         as tries to open it again fail, or are slow, without more time in between than there is between two tries.
         """
-        if shard not in self._spans:
+        key = shard, patience
+        if key not in self._spans:
             found: list[Span] = []
             for at, why in self._troubles:
                 seconds = seconds_of(why)
                 if not seconds and not _is_of(shard, why):
                     continue
-                over = at + (seconds + RECORD_MAX + COMMIT_MAX if seconds else REOPENED_AFTER)
+                over = at + (seconds + RECORD_MAX + COMMIT_MAX if seconds else patience)
                 if found and at <= found[-1].end:
                     found[-1] = Span(found[-1].begin, max(found[-1].end, over))
                 elif seconds or _is_of_database(shard, why):
                     found.append(Span(at, over))
-            self._spans[shard] = found
-        return self._spans[shard]
+            self._spans[key] = found
+        return self._spans[key]
 
-    def unable(self, shard: int, begin: float, end: float) -> Iterator[Span]:
+    def unable(self, shard: int, begin: float, end: float, patience: float = REOPENED_AFTER) -> Iterator[Span]:
         """Return the spans in which a shard may have been unable to record something that was due in that time."""
-        return (one for one in self.spans(shard) if one.begin <= end and one.end >= begin)
+        return (one for one in self.spans(shard, patience) if one.begin <= end and one.end >= begin)
 
     # --- what follows ---
 
@@ -139,19 +146,21 @@ class Disk:
         ends += [(one, self.stopped_at(one)) for one in self._book.stops]
         return any(sent.worker in one.workers and one.at <= last and over >= sent.told_at - 0.1 for one, over in ends)
 
-    def is_untold(self, begin: float, end: float, shard: int | None = None) -> bool:
+    def is_untold(self, begin: float, end: float, shard: int | None = None, looked: float = 0.0) -> bool:
         """True if a worker may have died after a commit in that span, or in one that was begun then, and told nobody.
 
-        ``shard``: whose commit; None: anybody's.
+        A stop in order lets everything be told, unless the disk is in trouble. ``shard``: whose commit; None:
+        anybody's. ``looked``: seconds after which it is looked at once the disk works again.
         """
-        for one in (*self._book.crashes, *self._book.stops):
-            for worker in one.workers if begin <= one.at else ():
+        ends = [(one, one.at, one.at <= end + TOLD_AFTER) for one in self._book.crashes]
+        ends += [(one, self.stopped_at(one), False) for one in self._book.stops]
+        for one, over, is_soon in ends:
+            for worker in one.workers if over >= begin else ():
                 of = shard_of_worker(worker)
                 if shard not in (None, of) or self._started.get(worker, 0.0) > end:
                     continue
-                if one.at <= end + TOLD_AFTER:
-                    return True
-                if any(one.at <= span.end for span in self.unable(of, begin, end + RECORD_MAX + COMMIT_MAX)):
+                spans = self.unable(of, begin, end + RECORD_MAX + COMMIT_MAX)
+                if is_soon or any(one.at <= span.end + looked for span in spans):
                     return True
         return False
 
@@ -176,14 +185,16 @@ class Disk:
         return False
 
     def _broke_off(self, at: float, source: int, target: int) -> bool:
-        """True if what a target had committed may not have been removed from its source."""
-        due = at + RECORD_MAX + COMMIT_MAX
-        if any(self.unable(source, at, due)):
-            return True
-        adopter = f"worker-{target}#"
-        return any(
-            at <= one.at <= due and any(name.startswith(adopter) for name in one.workers) for one in self._book.crashes
-        )
+        """True if what a target had committed may not have been removed from its source when its worker ended."""
+        due, adopter = at + RECORD_MAX + COMMIT_MAX, f"worker-{target}#"
+        spans = list(self.unable(source, at, due, ADOPTED_AFTER))
+        ends = [(one, one.at, one.at <= due) for one in self._book.crashes]
+        ends += [(one, self.stopped_at(one), False) for one in self._book.stops]
+        for one, over, is_soon in ends:
+            is_its = over >= at and any(name.startswith(adopter) for name in one.workers)
+            if is_its and (is_soon or any(one.at <= span.end for span in spans)):
+                return True
+        return False
 
 
 def _holders(
@@ -209,7 +220,7 @@ def _is_of(shard: int, trouble: str) -> bool:
 
 
 def _is_of_database(shard: int, trouble: str) -> bool:
-    """True if an operation failed on a database or its directory: no content file, of which only its message needs it."""
+    """True if an operation failed on a database or its directory: a content file is one message's affair."""
     return _is_of(shard, trouble) and "/bodies" not in trouble
 
 

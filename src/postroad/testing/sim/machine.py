@@ -178,9 +178,14 @@ class Machine:
     # --- crashes ---
 
     def crash(self, process: Process | None, blow: Blow, place: str) -> None:
-        """Let a blow fall on the worker that is at work, or on the one it names; a power cut falls on all."""
+        """Let a blow fall on the worker that is at work, or on the one it names; a power cut falls on all.
+
+        Nothing falls where nobody is there, or when so many crashes are enough.
+        """
         if len(self.book.crashes) >= self.crashes_max or not self.workers:
             return
+        if process is not None:
+            self.chaos.crashed[place, blow.when] += 1
         if process is None and blow.how == "process" and blow.worker == LEDGER and self.ledger is not None:
             self.book.crashes.append(Crash(self.kernel.now, "ledger", "between operations", (), ""))
             self.book.note(f"CRASH of {self.ledger.process.name}")

@@ -46,14 +46,13 @@ class Summary(msgspec.Struct):
     """Of the product, as ``version_of`` tells; empty: not said yet. Sums of different products are not added."""
     played: list[tuple[int, int]] = []
     """The seeds in it: first and last of each row without a gap, in order."""
-    messages: int = 0
-    """Transactions of clients that named a recipient."""
     seconds: float = 0.0
     """Of processor time."""
     world_seconds: float = 0.0
     operations: int = 0
     kept: dict[str, int] = {}
-    """accepted, refused, unknown."""
+    """Transactions of clients by how they ended. accepted: with a 250, which is what a promise was given for; refused:
+    by a reply, or without a final dot; unknown: no reply to the final dot was heard."""
     ends: dict[str, int] = {}
     duplicates: dict[str, int] = {}
     crashes: dict[str, int] = {}
@@ -100,7 +99,6 @@ class Summary(msgspec.Struct):
         book, plan = played.book, played.plan
         self._note(plan.seed)
         self.traces[str(plan.seed)] = played.trace
-        self.messages += len(book.sent)
         self.seconds += seconds
         self.world_seconds += played.seconds
         self.operations += played.operations
@@ -124,7 +122,7 @@ class Summary(msgspec.Struct):
 
     def add_sum(self, other: Summary) -> None:
         """Add what another run came to."""
-        for name in ("seeds", "messages", "seconds", "world_seconds", "operations"):
+        for name in ("seeds", "seconds", "world_seconds", "operations"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("kept", "ends", "duplicates", "crashes", "between", "shares", "laws", "passed", "fell"):
             _add(getattr(self, name), getattr(other, name))
@@ -153,15 +151,15 @@ class Summary(msgspec.Struct):
         crashes = sum(self.crashes.values())
         aimed = crashes - self.between.get("neither", 0)
         seconds = max(self.seconds, 0.001)
-        lost = self.laws.get("LOST", 0)
+        lost, accepted = self.laws.get("LOST", 0), self.kept.get("accepted", 0)
         lines = [
-            f"{self.seeds} seeds, {self.messages} messages, {crashes} crashes, {lost} lost",
+            f"{self.seeds} seeds, {accepted} messages accepted, {crashes} crashes, {lost} lost",
             f"version {self.version or 'not told'} of the product (a hash over its sources)",
             f"seeds that broke a law: {len(self.broken)}",
             f"{self.seconds:.0f} s of processor time",
-            f"a second: {self.messages / seconds:.0f} messages, {crashes / seconds:.1f} crashes",
+            f"a second: {accepted / seconds:.0f} messages accepted, {crashes / seconds:.1f} crashes",
             f"{self.world_seconds / 86_400:.1f} days of the world, {self.operations} operations of its disks",
-            f"messages: {_shown(self.kept)}",
+            f"messages begun: {sum(self.kept.values())}, of them {_shown(self.kept)}",
             f"ends of recipients that got 250: {_shown(self.ends)}",
             f"duplicates by cause: {_shown(self.duplicates) or 'none'}",
             f"crashes: {_shown(self.crashes)}",
