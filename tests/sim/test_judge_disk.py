@@ -30,7 +30,8 @@ from postroad.testing.sim.world import Played
 OTHERS = SYNC_FAILED.replace("shard-0", "shard-1")
 CONTENT = "write /data/shard-0/bodies/0p1p1: Input/output error"
 DIRECTORY = "sync_directory /data/shard-0: Input/output error"
-STORE = "06dpx1t2r0000"
+STORE = format_id(REPORT | 1 << 14)
+"""Of a message that shard 1 took."""
 
 
 # --- trouble ---
@@ -180,8 +181,24 @@ def transferred(at: float = 6.0, *, source: int = 1, target: int = 0) -> Transfe
 
 def test_a_parcel_comes_twice_by_a_crash_between_two_commits_and_another_number_of_workers():
     assert laws(moved()) == []
+
+
+def test_a_move_that_its_crash_kept_from_being_told_may_make_two_of_one_as_well():
     played = moved()
     played.facts.clear()
+    assert laws(played) == []
+    played.book.crashes[0] = Crash(1_006.01, "process", "somewhere", ("worker-1#1",), "")  # another's
+    assert laws(played) == ["doubled"]
+    played.book.crashes[0] = Crash(1_009.01, "process", "somewhere", ("worker-0#2",), "")  # then nobody else came
+    assert laws(played) == ["doubled"]
+    played.book.crashes.clear()
+    played.book.stops.append(Crash(1_006.01, "stop", "in order", ("worker-0#2",), ""))
+    assert laws(played) == ["doubled"]
+    played.troubles.append((1_006.01, SYNC_FAILED))  # kept, and nobody knew
+    assert laws(played) == []
+    played.troubles[0] = (1_006.01, OTHERS)
+    assert laws(played) == ["doubled"]
+    played.book.takes[0].worker = "worker-1#2"  # both by the shard that took it
     assert laws(played) == ["doubled"]
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from postroad.testing.sim.book import Book, Crash, Sent
+from postroad.testing.sim.judge_ids import shard_of
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.story import Plan
 
@@ -52,6 +53,14 @@ class Deed(NamedTuple):
 
     at: float
     shard: int
+
+
+class Move(NamedTuple):
+    """When a message came from one shard into another."""
+
+    at: float
+    source: int
+    target: int
 
 
 class Disk:
@@ -172,39 +181,54 @@ class Disk:
         docs/durability.md: two faults at once, a crash or trouble between the commit of the target and that of the
         source, and then another number of workers, so that somebody else has the source.
         """
-        moves = [(at, fact.from_shard, fact.to_shard) for at, fact in self._transfers if fact.message == message]
-        for at, source, target in moves:
-            if not self._broke_off(at, source, target):
-                continue
+        moves = [Move(at, fact.from_shard, fact.to_shard) for at, fact in self._transfers if fact.message == message]
+        broken_off = [move for move in moves if self._broke_off(move)]
+        broken_off += [move for deed in (one, other) for move in self._untold(message, moves, deed)]
+        for move in broken_off:
             for left, right in ((one, other), (other, one)):
-                is_resized = any(at <= START + when <= left.at for when, _ in self._plan.resizes)
-                is_of_source = left.shard in _holders(source, moves, at, left.at, (source, target))
-                is_of_target = right.at >= at and right.shard in _holders(target, moves, at, right.at)
+                is_resized = any(move.at <= START + when <= left.at for when, _ in self._plan.resizes)
+                is_of_source = left.shard in _holders(move.source, moves, move.at, left.at, but=move)
+                is_of_target = right.at >= move.at and right.shard in _holders(move.target, moves, move.at, right.at)
                 if is_resized and is_of_source and is_of_target and left.shard != right.shard:
                     return True
         return False
 
-    def _broke_off(self, at: float, source: int, target: int) -> bool:
+    def _untold(self, message: int, moves: list[Move], deed: Deed) -> list[Move]:
+        """Return moves that nobody may have told of: into a shard that cannot have the message by those that were told.
+
+        Its worker ended right after its commit, or before it knew what a failed one had kept.
+        """
+        first = shard_of(message)
+        if deed.shard in _holders(first, moves, 0.0, deed.at):
+            return []
+        found = []
+        for end in (*self._book.crashes, *self._book.stops):
+            is_its = any(shard_of_worker(name) == deed.shard for name in end.workers) and end.at <= deed.at
+            if is_its and end in self._book.stops:
+                is_its = any(self.unable(deed.shard, end.at, self.stopped_at(end)))
+            if is_its:
+                found += [Move(end.at, source, deed.shard) for source in _holders(first, moves, 0.0, end.at)]
+        return found
+
+    def _broke_off(self, move: Move) -> bool:
         """True if what a target had committed may not have been removed from its source when its worker ended."""
-        due, adopter = at + RECORD_MAX + COMMIT_MAX, f"worker-{target}#"
-        spans = list(self.unable(source, at, due, ADOPTED_AFTER))
+        due = move.at + RECORD_MAX + COMMIT_MAX
+        spans = list(self.unable(move.source, move.at, due, ADOPTED_AFTER))
         ends = [(one, one.at, one.at <= due) for one in self._book.crashes]
         ends += [(one, self.stopped_at(one), False) for one in self._book.stops]
         for one, over, is_soon in ends:
-            is_its = over >= at and any(name.startswith(adopter) for name in one.workers)
+            is_its = over >= move.at and any(shard_of_worker(name) == move.target for name in one.workers)
             if is_its and (is_soon or any(one.at <= span.end for span in spans)):
                 return True
         return False
 
 
-def _holders(
-    shard: int, moves: list[tuple[float, int, int]], since: float, until: float, but: tuple[int, int] | None = None
-) -> set[int]:
+def _holders(shard: int, moves: list[Move], since: float, until: float, but: Move | None = None) -> set[int]:
     """Return which shards can have had by then what was in one, by way of further moves; ``but``: not by that one."""
     found = {shard}
-    for at, source, target in sorted(moves):
-        if since <= at <= until and source in found and (source, target) != but:
-            found.add(target)
+    for move in sorted(moves):
+        if since <= move.at <= until and move.source in found and move != but:
+            found.add(move.target)
     return found
 
 
