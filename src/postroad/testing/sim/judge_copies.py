@@ -17,6 +17,9 @@ from postroad.testing.sim.judge_ids import id_of, number_of
 if TYPE_CHECKING:
     from postroad.testing.sim.judge import Judge
 
+OLD_TERMS: Final = 130.0
+"""Seconds that an attempt may have been under way before a host decides: two others were waited for. A reload
+meanwhile does not hold for it."""
 ATTEMPT_MAX: Final = 700.0
 """Seconds that the next host may be asked for those that one had put off: as long as a final reply is waited for."""
 
@@ -65,7 +68,7 @@ def _is_stored_for_certain(judge: Judge, sent: Sent, address: str, before: float
 def why_again(judge: Judge, take: Take, following: Take, address: str) -> str:
     """Return why the same thing came twice, one time after the other. Breaks the law if there is no cause."""
     if not take.reply_at:
-        gap = min(one.retry_first for one in judge.people.terms(take.at, following.at))
+        gap = min(one.retry_first for one in judge.people.terms(take.at - OLD_TERMS, following.at))
         is_soon = following.at - take.at < 0.9 * gap and following.peer != take.peer
         is_soon = is_soon and not judge.people.made_due(None, address, take.at, following.at)
         if (

@@ -12,6 +12,7 @@ from typing import Final
 
 from postroad.testing.sim.book import Refusal, Sent, Take
 from postroad.testing.sim.judge import Judge, Verdict
+from postroad.testing.sim.judge_copies import OLD_TERMS
 from postroad.testing.sim.judge_disk import DRAIN_MAX, seconds_of
 from postroad.testing.sim.judge_facts import look_at_facts
 from postroad.testing.sim.judge_steering import UNDER_WAY, look_at_crowds, look_at_people
@@ -112,7 +113,7 @@ def look_at_times(judge: Judge) -> None:
             if not one.reply_at or one.code >= 500 or following is None:
                 continue
             told_at = one.reply_at[0]
-            gap = min(terms.retry_first for terms in judge.people.terms(told_at, told_at + 1.0))
+            gap = min(terms.retry_first for terms in judge.people.terms(told_at - OLD_TERMS, told_at + 1.0))
             if following - told_at < gap - RETRY_TOLERANCE and not _may_be_early(judge, address, one, following):
                 judge.breaks(f"early: {address} was told to wait at {told_at:.3f}, and tried again at {following:.3f}")
 
