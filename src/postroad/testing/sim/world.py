@@ -37,6 +37,8 @@ SLACK: Final = 1_500.0
 
 GREETING_WAIT: Final = 300.0
 """Seconds for which the relay waits for a greeting (RFC 5321 section 4.5.3.2.1)."""
+HANDSHAKE_WAIT: Final = 60.0
+"""Likewise for TLS."""
 COLLECTIONS: Final = 3
 """Of cycles after a story: what a coroutine does as it is thrown away may keep others alive until the next."""
 _KEPT: Final[list[World]] = []
@@ -189,9 +191,11 @@ class World:
         return [f"content file {path}" for path in paths if f"unlink {path}" not in failed]
 
     def _silence(self) -> float:
-        """Return how long greetings may be waited for: of a host that never says a word, and for each message anew."""
-        silent = [peer for peer in self.plan.peers if peer.silent and peer.well_after > SLACK]
-        return GREETING_WAIT * sum(len(one.letters) for one in self.plan.senders) if silent else 0.0
+        """Return how long greetings and handshakes may be waited for: of hosts that are never well, for each message."""
+        never_well = [peer for peer in self.plan.peers if peer.well_after > SLACK]
+        wait = GREETING_WAIT if any(peer.silent for peer in never_well) else 0.0
+        wait += HANDSHAKE_WAIT if any(peer.breaks_tls for peer in never_well) else 0.0
+        return wait * sum(len(one.letters) for one in self.plan.senders)
 
     def _arm(self) -> None:
         chaos, kernel = self.machine.chaos, self.kernel
