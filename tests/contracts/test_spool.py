@@ -265,6 +265,20 @@ def test_a_report_takes_the_place_of_what_it_tells(play):
     play(script)
 
 
+def test_whoever_puts_is_told_once_that_it_is_kept_and_never_of_what_is_refused(play):
+    async def script(spool):
+        told = []
+        new = made(spool)
+        await spool.put(new, told=lambda: told.append(spool.stats().messages))
+        assert told == [1]
+        with pytest.raises(SpoolRefused):
+            await spool.put(new, told=lambda: told.append("again"))
+        await spool.flush_records()
+        assert told == [1]
+
+    play(script)
+
+
 def test_a_report_that_is_refused_leaves_what_it_tells_claimed(play):
     async def script(spool):
         message = await failed(spool)

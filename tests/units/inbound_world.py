@@ -6,7 +6,7 @@ Owns: the least that a session needs of the relay. Does not own: being a spool: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
@@ -54,11 +54,15 @@ class KeepingSpool:
     def refusing(self) -> Why | None:
         return None
 
-    async def put(self, message: NewMessage, *, replaces: Sequence[object] = ()) -> None:
+    async def put(
+        self, message: NewMessage, *, replaces: Sequence[object] = (), told: Callable[[], None] | None = None
+    ) -> None:
         await self.gate.wait()
         if self.why is not None:
             raise SpoolRefused(self.why)
         self.kept.append(message)
+        if told is not None:
+            told()
 
 
 class Body:

@@ -6,16 +6,14 @@ The next hop is played over streams in memory; all domains lead to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import apsw
-import pytest
 
 from postroad.core import facts
 from postroad.core.address import Mailbox, parse_mailbox
 from postroad.core.envelope import Envelope, Recipient
-from postroad.core.ids import MessageId
 from postroad.core.outcome import Stage
 from postroad.ledger.local import LocalLimits
 from postroad.net.stream import SocketStream
@@ -32,7 +30,7 @@ from postroad.policy.hosts import Ourselves
 from postroad.policy.route import RouteChoice, Router, RouteRule
 from postroad.policy.schedule import Schedule
 from postroad.service.threads import WorkerThreads
-from postroad.spool.face import NewMessage, Ruling, Selection, SpoolRefused, Why
+from postroad.spool.face import NewMessage, Selection
 from postroad.spool.real_disk import OsDisk
 from postroad.spool.shard import Shard, ShardSettings
 from postroad.testing.fake_clock import FakeClock
@@ -274,38 +272,6 @@ def test_what_cannot_be_returned_goes_to_the_postmaster_but_never_round(tmp_path
         dropped = await world.outlet.until(facts.Dropped)
         assert (dropped.message, dropped.rule) == (reported.report, "null-sender")
         assert dropped.reply is not None
-        assert len(world.outlet.of(facts.Reported)) == 1
-
-    run(tmp_path, work)
-
-
-@pytest.mark.parametrize("is_kept", [False, True])
-def test_a_report_whose_put_seemed_to_fail_is_told_of_once(tmp_path: Path, is_kept: bool) -> None:
-    """A failed sync: the spool refuses, and finds at its reopening that the report is there, or that it is not."""
-
-    async def work(world: World) -> None:
-        shard, put = world.shard, world.shard.put
-        tries: list[MessageId] = []
-
-        async def doubtful(new: NewMessage, *, replaces: Sequence[tuple[MessageId, Sequence[Ruling]]] = ()) -> None:
-            if not replaces or tries:
-                return await put(new, replaces=replaces)
-            tries.append(new.id)
-            if is_kept:
-                await put(new, replaces=replaces)
-            raise SpoolRefused(Why.TROUBLE)
-
-        shard.put = doubtful  # type: ignore[method-assign]
-        await world.put("carol@example.net")
-        await world.outlet.until(facts.Bounced)
-        while not tries:
-            await asyncio.sleep(0)
-        await world.reporter.report_due()
-        reported = await world.outlet.until(facts.Reported)
-        assert (reported.report == tries[0]) is is_kept
-        assert reported.recipients == ("carol@example.net",)
-        await world.outlet.until(facts.Delivered, lambda fact: fact.message == reported.report)
-        await world.reporter.report_due()
         assert len(world.outlet.of(facts.Reported)) == 1
 
     run(tmp_path, work)

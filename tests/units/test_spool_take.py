@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.units.test_spool_shard import NOW, message, opened, run
@@ -16,7 +18,7 @@ from postroad.service.threads import WorkerThreads
 from postroad.spool.errors import StoreTrouble
 from postroad.spool.ground import ShardSettings
 from postroad.spool.real_disk import OsDisk
-from postroad.spool.recovery import drop_contents, reopen
+from postroad.spool.recovery import Found, drop_contents, reopen
 from postroad.spool.rows import body_name
 from postroad.spool.shard import Shard
 from postroad.spool.store import StoreOptions
@@ -116,6 +118,67 @@ def test_a_content_that_cannot_be_dropped_keeps_no_other(tmp_path: Path) -> None
     drop_contents(str(directory), OneStays(), found.store, [1, 2, 3])
     found.store.close(checkpoint=True)
     assert [one.name for one in (directory / "bodies").iterdir()] == [body_name(1)]
+
+
+class HeldDisk(OsDisk):
+    """A disk that does not say how much is free until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def free(self, path: str) -> int:
+        self.begun.set()
+        assert self.go.wait(30)
+        return super().free(path)
+
+
+def test_a_shard_whose_taking_is_cancelled_at_its_last_step_leaves_nothing_open(tmp_path: Path) -> None:
+    async def work() -> None:
+        await an_orphan(tmp_path)
+        threads, disk = WorkerThreads(), HeldDisk()
+        taking = asyncio.ensure_future(take(tmp_path, disk, threads, FakeOutlet()))
+        await asyncio.to_thread(disk.begun.wait, 30)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(taking, 10)
+        assert files_open_below(tmp_path) == []
+        disk.go.set()
+        again = await take(tmp_path, disk, threads, FakeOutlet())
+        await again.close()
+        threads.close()
+
+    run(work())
+
+
+def test_a_shard_whose_taking_is_cancelled_twice_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Found:
+        begun.set()
+        assert go.wait(30)
+        return reopen(*arguments)
+
+    async def work() -> None:
+        await an_orphan(tmp_path)
+        monkeypatch.setattr("postroad.spool.shard.reopen", slow)
+        threads = WorkerThreads()
+        taking = asyncio.ensure_future(take(tmp_path, OsDisk(), threads, FakeOutlet()))
+        await asyncio.to_thread(begun.wait, 30)
+        for _ in range(3):
+            taking.cancel()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert files_open_below(tmp_path) == [str(tmp_path / "shard-0" / "owner.lock")], "the lock is held"
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        assert files_open_below(tmp_path) == []
+        threads.close()
+
+    run(work())
 
 
 def test_an_orphan_that_cannot_be_removed_is_told_of_and_left_for_the_next_start(tmp_path: Path) -> None:

@@ -29,8 +29,6 @@ LOOK_EVERY: Final = 5.0
 BROKEN_WAIT: Final = 300.0
 """Seconds until a report is tried again that met an error of ours."""
 SLICE: Final = 100
-UNSURE_MAX: Final = 1_000
-"""Reports remembered of which nobody knows yet whether they were kept."""
 
 
 class Reporter:
@@ -40,7 +38,6 @@ class Reporter:
         self._due = asyncio.Event()
         self._due.set()
         self._broken: dict[MessageId, float] = {}
-        self._unsure: dict[MessageId, tuple[Sequence[Ruling], list[facts.Reported]]] = {}
         self.switch(house, settler)
 
     def switch(self, house: OutboundHouse, settler: Settler) -> None:
@@ -59,12 +56,16 @@ class Reporter:
                 pass
             self._due.clear()
             await asyncio.sleep(GATHER)
-            if not await self.report_due():
+            try:
+                is_well = await self.report_due()
+            except Exception as error:  # noqa: BLE001 - boundary: a look that breaks is told, and the next comes all the same
+                self._tell(error)
+                is_well = False
+            if not is_well:
                 await asyncio.sleep(LOOK_EVERY)
 
     async def report_due(self) -> bool:
         """Make all reports that are due now; False if the spool refused one: the rest waits."""
-        await self._tell_unsure()
         now = self._house.time()
         self._broken = {message: until for message, until in self._broken.items() if until > now}
         passed: set[MessageId] = set(self._broken)  # in this round: nothing of them can be claimed now
@@ -104,6 +105,9 @@ class Reporter:
 
     def _tell_broken(self, identifier: MessageId, error: Exception) -> None:
         self._broken[identifier] = self._house.time() + BROKEN_WAIT
+        self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"
         self._house.outlet.emit(facts.Trouble(at=self._house.clock.now(), what="report", why=why))
         asyncio.get_running_loop().call_exception_handler({"message": "a report broke", "exception": error})
@@ -180,28 +184,12 @@ class Reporter:
             )
             for action in dict.fromkeys(one.action for one in told)
         ]
-        self._unsure.pop(message.id, None)  # it was not kept, else nothing were due of it
-        try:
-            await shielded(house.spool.put(new, replaces=[(message.id, rulings)]))
-        except SpoolRefused:
-            if len(self._unsure) < UNSURE_MAX:
-                self._unsure[message.id] = (rulings, reported)
-            raise
-        for fact in reported:
-            house.outlet.emit(fact)
 
-    async def _tell_unsure(self) -> None:
-        """Tell of reports whose sync failed and which are there all the same: what they took the place of is gone."""
-        for identifier, (rulings, reported) in list(self._unsure.items()):
-            try:
-                shown = await self._house.spool.show(identifier)
-            except SpoolRefused:
-                return  # it cannot be read now; at the next look
-            left = {} if shown is None else {one.number: one for one in shown.deliveries}
-            del self._unsure[identifier]
-            if all(_is_recorded(ruling, left.get(ruling.number)) for ruling in rulings):
-                for fact in reported:
-                    self._house.outlet.emit(fact)
+        def tell() -> None:
+            for fact in reported:
+                house.outlet.emit(fact)
+
+        await shielded(house.spool.put(new, replaces=[(message.id, rulings)], told=tell))
 
     async def _beginning(self, message: MessageId) -> bytes:
         """Return the first octets of the original; b"" if it cannot be read: better a report without it."""
@@ -220,13 +208,6 @@ class Reporter:
         finally:
             reader.close()
         return b"".join(pieces)
-
-
-def _is_recorded(ruling: Ruling, delivery: Delivery | None) -> bool:
-    """True if what the ruling says of a recipient stands in the spool."""
-    if ruling.next is None:
-        return delivery is None
-    return delivery is not None and delivery.warned
 
 
 async def shielded(work: Awaitable[None]) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from postroad.config.model import Settings
 from postroad.core.address import Mailbox, parse_mailbox
 from postroad.core.faces import Clock, Dice, Disk, Limits, Outlet, Resolver, Threads
+from postroad.core.facts import Trouble
 from postroad.net.connect import connect, connect_unix
 from postroad.net.name_servers import NameServers
 from postroad.net.resolve import DnsResolver
@@ -110,6 +111,18 @@ class Outbound:
         self._scheduler.start()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(work) for work in (self._reporter.run(), self._aging.run(), self._end_rules())]
+        for task in self._tasks:
+            task.add_done_callback(self._on_ended)
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        """One of those that go on for ever has ended: cancelled, or by an error that nobody else would hear of."""
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._tell("outbound", error)
+
+    def _tell(self, what: str, error: Exception) -> None:
+        why = f"{type(error).__name__}: {error}"
+        self._world.outlet.emit(Trouble(at=self._world.clock.now(), what=what, why=why))
+        asyncio.get_running_loop().call_exception_handler({"message": f"{what} broke", "exception": error})
 
     async def drain(self, patience: float) -> None:
         """Let what is under way finish within ``patience`` seconds, start nothing new."""
@@ -156,7 +169,10 @@ class Outbound:
             await asyncio.sleep(LOOK_EVERY)
             now, ends_at = self._world.clock.now(), self._steered.ends_at
             if ends_at is not None and ends_at <= now:
-                self._steer(self._steered.at(now))
+                try:
+                    self._steer(self._steered.at(now))
+                except Exception as error:  # noqa: BLE001 - boundary: the rules that end next must end all the same
+                    self._tell("rules", error)
 
     def _on_wanted(self, key: str) -> None:
         if key.startswith(KEY_PREFIX):

@@ -243,15 +243,25 @@ class Spool(Protocol):
     def begin_body(self, message: MessageId) -> BodyWriter:
         """Start a large content. Nothing touches the disk before the first write."""
 
-    async def put(self, message: NewMessage, *, replaces: Sequence[tuple[MessageId, Sequence[Ruling]]] = ()) -> None:
+    async def put(
+        self,
+        message: NewMessage,
+        *,
+        replaces: Sequence[tuple[MessageId, Sequence[Ruling]]] = (),
+        told: Callable[[], None] | None = None,
+    ) -> None:
         """Keep a message. On return it is durable and may be claimed.
 
         ``replaces``: rulings of other messages that become true in the same transaction
         (a report takes the place of the deliveries it tells of; a delay report marks them warned).
         Where all of them end deliveries, the message is taken while the disk is FULL too.
 
+        ``told`` is called on the loop, once, as soon as the message is known to be kept: before this returns, or, where
+        it raised because a sync failed, when the store is open again and has the message all the same.
+
         Raises:
-            SpoolRefused: not taken, nothing of it remains.
+            SpoolRefused: not taken, nothing of it remains. But one with ``replaces`` may be kept, with them: of that
+                ``told`` hears.
         """
 
     def refusing(self) -> Why | None:

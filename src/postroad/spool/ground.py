@@ -15,7 +15,7 @@ import msgspec
 
 from postroad.core import facts
 from postroad.core.faces import Clock, Disk, Outlet, Threads
-from postroad.core.ids import IdMaker
+from postroad.core.ids import IdMaker, MessageId
 from postroad.spool.agenda import Agenda
 from postroad.spool.batch import Batch, PutEntry
 from postroad.spool.errors import StoreDamaged, StoreTrouble
@@ -49,7 +49,7 @@ class Question(NamedTuple):
     """What only the store can tell, once it is open again: a commit failed, and what it wrote may be there."""
 
     read: Callable[[ReadStore], Any]
-    """Blocking. Raises StoreTrouble."""
+    """Blocking. Raises StoreTrouble: it is asked again at the next opening."""
     learn: Callable[[Any], None]
     """Called with what was read, before anything new is committed. Not if the store was set aside as damaged."""
 
@@ -61,12 +61,11 @@ async def closing_on_failure(opening: asyncio.Future[Found], threads: Threads, l
     A thread that opens cannot be called back, so a cancelled opening is waited for, too.
     """
     try:
-        yield await asyncio.shield(opening)
+        yield await whole(opening)
     except BaseException:
-        await asyncio.wait([opening])
         if opening.exception() is None:
             store = opening.result().store
-            await threads.run_blocking(lambda: store.close(checkpoint=False), lane=lane)
+            await whole(threads.run_blocking(lambda: store.close(checkpoint=False), lane=lane))
         raise
 
 
@@ -150,6 +149,7 @@ class Ground:
         self._tell_trouble(str(error))
         if self._reopening is None and not self._is_closed:
             self._reopening = asyncio.get_running_loop().create_task(self._reopen(isinstance(error, StoreDamaged)))
+            self._reopening.add_done_callback(self._on_background_done)
 
     def _tell_trouble(self, why: str, *, over: bool = False) -> None:
         if over or why != self._trouble:
@@ -173,6 +173,9 @@ class Ground:
                 except SetAside as error:
                     moved = error.moved
                     self._tell_trouble(str(error))
+                except StoreDamaged as error:  # it opened well, and a question met what is broken
+                    is_damaged = True
+                    self._tell_trouble(str(error))
                 except Exception as error:  # noqa: BLE001 - boundary: whatever it is, nothing is accepted until it is over
                     self._tell_trouble(str(error) or repr(error))
             else:
@@ -182,7 +185,10 @@ class Ground:
                     claim.stale = True
             self._learn(found)
             for question, answer in self._answers:
-                question.learn(answer)
+                try:
+                    question.learn(answer)
+                except Exception as error:  # noqa: BLE001 - boundary: whoever asked must not keep the shard shut
+                    self._tell_broken(error)
             self._questions, self._answers = [], []
             self._reopening = None
             self.writer.resume(found.store)
@@ -206,11 +212,32 @@ class Ground:
             if (doubtful := set(self.writer.doubtful)) and not found.damaged_at:  # a salvage may want them
                 arguments = (self._directory, self._disk, found.store, doubtful)
                 await self._threads.run_blocking(drop_contents, *arguments, lane=self._lane)
-            asked = [] if found.damaged_at else self._questions
-            self._answers = [
-                (one, await self._threads.run_blocking(one.read, found.store.read, lane=self._lane)) for one in asked
-            ]
+            self._answers = []
+            for question in () if found.damaged_at else self._questions:
+                try:
+                    answer = await self._threads.run_blocking(question.read, found.store.read, lane=self._lane)
+                except StoreTrouble:
+                    raise
+                except Exception as error:  # noqa: BLE001 - boundary: as where it learns
+                    self._tell_broken(error)
+                else:
+                    self._answers.append((question, answer))
             return found
+
+    def _tell_if_kept(self, message: MessageId, told: Callable[[], None]) -> None:
+        """Have ``told`` called when the store is open again, should it hold a message whose commit has failed."""
+
+        def learn(known: set[int]) -> None:
+            if message in known:
+                told()
+
+        self._questions.append(Question(lambda store: store.known([message]), learn))
+
+    def _tell_broken(self, error: Exception) -> None:
+        """Tell of an error of ours in what asked a question."""
+        why = f"what was asked of the store could not be learnt: {error!r}"
+        self._outlet.emit(facts.Trouble(at=self._clock.now(), what="spool", why=why))
+        asyncio.get_running_loop().call_exception_handler({"message": why, "exception": error})
 
     async def _end_reads(self) -> None:
         """Return when no read is under way: a connection must not be closed under one."""
@@ -280,14 +307,15 @@ class Ground:
 
 
 async def whole(work: Awaitable[Any]) -> Any:
-    """Await work that is never broken off half way: cancelled, we wait for its end first."""
+    """Await work that is never broken off half way: cancelled, once or again, we wait for its end first."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         task.add_done_callback(_unheard)  # whoever asked is gone: nobody is left to hear of it
-        with suppress(Exception):
-            await asyncio.wait([task])
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
         raise
 
 

@@ -111,7 +111,11 @@ class Shard(Moving):
         for where in beside:  # at each start: nobody may have lived to tell, and mail waits there for a salvage
             if where != found.damaged_at:
                 outlet.emit(facts.Damaged(at=clock.now(), what="database", where=where))
-        await shard._measure_free()
+        try:
+            await shard._measure_free()
+        except BaseException:
+            await whole(shard.close())
+            raise
         return shard
 
     # --- in ---
@@ -123,7 +127,13 @@ class Shard(Moving):
         bodies = f"{self._directory}/{BODIES}"
         return FileBodyWriter(bodies, message, self._disk, self._threads, self.refusing)
 
-    async def put(self, message: NewMessage, *, replaces: Sequence[tuple[MessageId, Sequence[Ruling]]] = ()) -> None:
+    async def put(
+        self,
+        message: NewMessage,
+        *,
+        replaces: Sequence[tuple[MessageId, Sequence[Ruling]]] = (),
+        told: Callable[[], None] | None = None,
+    ) -> None:
         if (why := self._refusing(replaces)) is not None:
             await self._drop_body(message)
             raise SpoolRefused(why, self._trouble)
@@ -139,7 +149,11 @@ class Shard(Moving):
                 self._reopen_claim(entry)
             if not put.is_doubtful:  # else the reopening takes its content away: not before its row
                 await self._drop_body(message)
+            elif told is not None:
+                self._tell_if_kept(message.id, told)
             raise
+        if told is not None:
+            told()
 
     def _refusing(self, replaces: Sequence[tuple[MessageId, Sequence[Ruling]]]) -> Why | None:
         """Return why such a put is refused now.

@@ -70,7 +70,11 @@ class MemorySpool(MemoryQueue):
             raise face.SpoolRefused(why)
 
     async def put(
-        self, message: face.NewMessage, *, replaces: Sequence[tuple[MessageId, Sequence[face.Ruling]]] = ()
+        self,
+        message: face.NewMessage,
+        *,
+        replaces: Sequence[tuple[MessageId, Sequence[face.Ruling]]] = (),
+        told: Callable[[], None] | None = None,
     ) -> None:
         content = message.content
         try:
@@ -86,6 +90,8 @@ class MemorySpool(MemoryQueue):
         for other, rulings in replaces:
             self.record(other, rulings)
         self._offer(kept, content if isinstance(content, bytes) else None)
+        if told is not None:
+            told()
 
     def _offer(self, kept: Kept, content: bytes | None) -> None:
         if self._listener is None:

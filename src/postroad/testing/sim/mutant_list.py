@@ -55,14 +55,14 @@ MUTANTS: Final = (
     _one(
         "report-in-two-transactions",
         "outbound/report.py",
-        "            await shielded(house.spool.put(new, replaces=[(message.id, rulings)]))\n",
-        "            await shielded(house.spool.put(new))\n            house.spool.record(message.id, rulings)\n",
+        "        await shielded(house.spool.put(new, replaces=[(message.id, rulings)], told=tell))\n",
+        "        await shielded(house.spool.put(new, told=tell))\n        house.spool.record(message.id, rulings)\n",
     ),
     _one(
         "removal-before-report",
         "outbound/report.py",
-        "            await shielded(house.spool.put(new, replaces=[(message.id, rulings)]))\n",
-        "            house.spool.record(message.id, rulings)\n            await shielded(house.spool.put(new))\n",
+        "        await shielded(house.spool.put(new, replaces=[(message.id, rulings)], told=tell))\n",
+        "        house.spool.record(message.id, rulings)\n        await shielded(house.spool.put(new, told=tell))\n",
     ),
     _one(
         "content-directory-not-synced",
