@@ -134,7 +134,7 @@ def _may_be_early(judge: Judge, address: str, refusal: Refusal, at: float) -> bo
 
 def _over(judge: Judge, address: str, refusal: Refusal) -> float:
     """Return when the attempt was over in which a recipient was put off: what it heard is recorded together."""
-    over = refusal.reply_at[0]
+    over = refusal.reply_at[0] + 4.0 * judge.plan.weather.latency  # what was sent behind it is answered too
     last = min((one.at for one in judge.book.crashes if one.at >= over), default=math.inf)
     sent = _sent_of(judge, address)
     for other in () if sent is None else sent.recipients:

@@ -191,7 +191,7 @@ class World:
         return [f"content file {path}" for path in paths if f"unlink {path}" not in failed]
 
     def _silence(self) -> float:
-        """Return how long greetings and handshakes may be waited for: of hosts that are never well, for each message."""
+        """Return how long hosts that are never well may be waited for: greetings, handshakes, for each message anew."""
         never_well = [peer for peer in self.plan.peers if peer.well_after > SLACK]
         wait = GREETING_WAIT if any(peer.silent for peer in never_well) else 0.0
         wait += HANDSHAKE_WAIT if any(peer.breaks_tls for peer in never_well) else 0.0
