@@ -353,3 +353,11 @@ def test_what_a_failed_sync_had_kept_may_arrive_if_its_worker_was_stopped_before
     assert laws(played) == found
     played.book.stops[0] = Crash(begin, "stop", "in order", ("worker-1#1",), "")  # another's
     assert laws(played) == ["refused"]
+
+
+def test_content_does_not_come_behind_a_reset_that_was_refused():
+    played = case()
+    take(played)
+    assert laws(played) == []
+    played.book.unheard.append((1_002.0, "mx0"))
+    assert laws(played) == ["unheard"]

@@ -14,7 +14,7 @@ from postroad.net.tls_layer import TlsLayer
 from postroad.testing.memory_disk import MemoryDisk
 from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim import mail
-from postroad.testing.sim.book import Book
+from postroad.testing.sim.book import Book, Sent
 from postroad.testing.sim.chaos import Blow, Chaos
 from postroad.testing.sim.disk import ProcessDisk
 from postroad.testing.sim.house import Worker
@@ -302,3 +302,15 @@ def test_a_letter_is_known_again_behind_trace_fields_and_dots(size):
     seen = mail.see(b"Received: by x\r\n\tid y;\r\n\tnow\r\n" + content)
     assert (seen.token, seen.attempt, seen.hash) == ("s1n2", 3, mail.hash_of(content))
     assert mail.see(content + b"x").hash != seen.hash
+
+
+def test_a_letter_that_ends_without_crlf_may_arrive_with_one():
+    whole, bare = mail.content_of("s1n2", 3, 700), mail.content_of("s1n2", 3, 700, ends_bare=True)
+    assert whole == bare + b"\r\n"
+    sent = Sent("s1n2", 3, "client", "", "", mail.hash_of(bare), len(bare), hash_ended=mail.hash_of(whole))
+    assert sent.is_content(mail.see(bare).hash)
+    assert sent.is_content(mail.see(whole).hash)
+    assert not sent.is_content(mail.see(bare[:-1]).hash)
+    sent = Sent("s1n2", 3, "client", "", "", mail.hash_of(whole), len(whole))
+    assert not sent.is_content(mail.see(bare).hash)
+    assert not sent.is_content(b"")

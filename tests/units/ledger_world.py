@@ -1,16 +1,19 @@
 """A ledger and its workers in one process, over a real Unix socket.
 
-Owns: their life. ``restart`` is what a supervisor does: another ledger on the same bound socket.
+Owns: their life, and strangers that say what a test wants. ``restart`` is what a supervisor does: another ledger on
+the same bound socket.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.world.waiting import soon
 
+from postroad.ledger import wire
 from postroad.ledger.client import LedgerClient
 from postroad.ledger.server import LedgerServer
 from postroad.net.local import bind_private
@@ -110,3 +113,29 @@ class LedgerWorld:
         await self.kill_ledger()
         await self.start_ledger()
         await self.until_there()
+
+
+class Stranger:
+    """A connection that says what a test wants."""
+
+    def __init__(self) -> None:
+        self.answers = []
+        self.lost = []
+        self.wire = wire.Wire(wire.ANSWERS, self.answers.extend, self.lost.append)
+
+    def say(self, *values) -> None:
+        for value in values:
+            self.wire.say(value)
+
+    def heard(self, kind):
+        return [answer for answer in self.answers if isinstance(answer, kind)]
+
+
+@asynccontextmanager
+async def stranger(world):
+    one = Stranger()
+    await asyncio.get_running_loop().create_unix_connection(lambda: one.wire, str(world.path))
+    try:
+        yield one
+    finally:
+        one.wire.close()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import asynccontextmanager
 
 import pytest
-from tests.units.ledger_world import LedgerWorld, passes, simulated
+from tests.units.ledger_world import LedgerWorld, passes, simulated, stranger
 
 from postroad.core.faces import Rate
 from postroad.core.facts import Trouble
@@ -27,32 +26,6 @@ def play(tmp_path):
         run_simulated(work())
 
     return player
-
-
-class Stranger:
-    """A connection that says what a test wants."""
-
-    def __init__(self) -> None:
-        self.answers = []
-        self.lost = []
-        self.wire = wire.Wire(wire.ANSWERS, self.answers.extend, self.lost.append)
-
-    def say(self, *values) -> None:
-        for value in values:
-            self.wire.say(value)
-
-    def heard(self, kind):
-        return [answer for answer in self.answers if isinstance(answer, kind)]
-
-
-@asynccontextmanager
-async def stranger(world):
-    one = Stranger()
-    await asyncio.get_running_loop().create_unix_connection(lambda: one.wire, str(world.path))
-    try:
-        yield one
-    finally:
-        one.wire.close()
 
 
 def hello(slot, since, incarnation="x"):

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.units.ledger_world import LedgerWorld, passes, simulated
+from tests.units.ledger_world import LedgerWorld, Stranger, passes, simulated, stranger
 
 from postroad.ledger import wire
 from postroad.ledger.client import ASK_AGAIN, OUTBOUND_MAX
 from postroad.ledger.link import LEFT_MAX
+from postroad.ledger.server import ABSENT_MAX, RETURN_MAX, SETTLE_MAX
 from postroad.testing.simulated_loop import run_simulated
 
 
@@ -148,3 +149,92 @@ def test_a_worker_that_comes_late_to_a_new_ledger_holds_what_was_lent_to_it(play
         assert not await three.take_connection("to:a", 3)
 
     play(script, workers=3)
+
+
+# --- what an earlier ledger had lent: slot 0 says it of its share, slot 1 asks, slot 2 is absent, slot 3 comes and goes
+
+
+async def with_a_debt(world: LedgerWorld) -> None:
+    """Begin with another ledger, where slot 1 alone is there."""
+    for number in (3, 2, 0):
+        world.kill_client(number)
+    await world.kill_ledger()
+    await world.start_ledger()
+
+
+async def announces(world: LedgerWorld, one: Stranger, slot: int, *values: wire.Value) -> None:
+    """Announce a worker that stays the same however often it comes."""
+    one.say(wire.Hello(slot, 4, f"worker {slot}", world.time()), *values, wire.Announced())
+    await simulated(lambda: one.heard(wire.Settled))
+
+
+async def leaves(one: Stranger) -> None:
+    one.say(wire.Leaving())
+    await simulated(lambda: one.lost)
+
+
+async def takes(client, most: int) -> int:
+    """Take as many as there are."""
+    return [await client.take_connection("to:a", most) for _ in range(most)].count(True)
+
+
+def test_what_was_lent_to_an_absent_worker_is_known_though_its_owner_comes_anew_and_says_nothing_of_it(play):
+    async def script(world, _, two, *__):
+        await with_a_debt(world)
+        async with stranger(world) as before, stranger(world) as anew, stranger(world) as other:
+            other.say(wire.Hello(3, 4, "worker 3", world.time()), wire.Announced())
+            await announces(world, before, 0, wire.Owed("to:a", 1))
+            await leaves(before)
+            await announces(world, anew, 0)
+            assert await takes(two, 8) == 8 - 2 - 1, "2 are the absent one's share, 1 is lent"
+
+    play(script, workers=4)
+
+
+def test_a_worker_that_comes_anew_does_not_say_what_this_ledger_has_lent_as_a_debt(play):
+    async def script(world, _, two, *__):
+        await with_a_debt(world)
+        async with stranger(world) as before, stranger(world) as anew, stranger(world) as other:
+            other.say(wire.Hello(3, 4, "worker 3", world.time()), wire.Announced())
+            await announces(world, before, 0)
+            await leaves(before)
+            await announces(world, anew, 0, wire.Owed("to:a", 2))
+            assert await takes(two, 8) == 8 - 2
+
+    play(script, workers=4)
+
+
+@pytest.mark.parametrize(("is_late", "debt"), [(False, 1), (True, 0)])
+def test_debts_are_forgotten_in_the_end_whoever_comes_and_goes(play, is_late, debt):
+    async def script(world, _, two, *__):
+        began = world.time()
+        await with_a_debt(world)
+        async with stranger(world) as owner, stranger(world) as other:
+            other.say(wire.Hello(3, 4, "worker 3", world.time()), wire.Announced())
+            await announces(world, owner, 0, wire.Owed("to:a", 1))
+            await passes(ABSENT_MAX - SETTLE_MAX - 1.5 if is_late else 0.0)
+            await leaves(other)
+            left = world.time()
+            await passes(RETURN_MAX - 0.2 if is_late else 0.0)
+            assert (world.time() - began > ABSENT_MAX + 0.2) is is_late
+            assert world.time() - left < RETURN_MAX
+            absent = 2  # the share of the one that comes back, or
+            if not is_late:
+                absent += 2  # also that of the one that never came
+            assert await takes(two, 8) == 8 - absent - debt
+
+    play(script, workers=4)
+
+
+def test_debts_are_forgotten_when_all_have_been_there_though_one_has_gone_again(play):
+    async def script(world, _, two, *__):
+        await with_a_debt(world)
+        async with stranger(world) as owner, stranger(world) as third, stranger(world) as other:
+            third.say(wire.Hello(2, 4, "worker 2", world.time()), wire.Announced())
+            other.say(wire.Hello(3, 4, "worker 3", world.time()), wire.Announced())
+            await simulated(lambda: {2, 3} <= world.server._incarnations.keys())
+            await leaves(other)
+            await announces(world, owner, 0, wire.Owed("to:a", 1))
+            assert await takes(two, 8) == 8 - 2, "2 are the share of the one that comes back"
+
+    play(script, workers=4)

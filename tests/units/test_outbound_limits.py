@@ -11,7 +11,7 @@ from tests.units.outbound_world import Receiver, World, run
 
 from postroad.core.faces import Rate
 from postroad.ledger.local import LocalLimits
-from postroad.outbound.gate import LEASE_WAIT_MAX, LEASE_WAIT_MIN, Gate
+from postroad.outbound.gate import LEASE_WAIT_MAX, LEASE_WAIT_MIN
 from postroad.testing.simulated_loop import passes
 
 LIMITED = """
@@ -279,70 +279,3 @@ def test_a_drain_waits_neither_for_tokens_nor_for_connections() -> None:
             world.limits.give_connection(SLOW)
 
     run(make, work)
-
-
-BY_THE_MINUTE = """
-[[route]]
-to = "slow.example"
-via = "smtp://192.0.2.1:1001"
-[[destination]]
-domain = "slow.example"
-connections = 5
-rate = "20/min"
-"""
-
-
-async def all_gone(world: World) -> None:
-    """Return when everything is delivered, within an hour."""
-    async with asyncio.timeout(3_600.0):
-        while world.spool.left:
-            await passes(1.0)
-
-
-@pytest.mark.parametrize("seconds", [20.0, 40.0, 200.0])
-def test_tokens_of_a_next_hop_that_had_hung_do_not_come_on_top_of_others(seconds: float) -> None:
-    receiver = Receiver()
-
-    async def work(world: World) -> None:
-        receiver.greets_after = seconds
-        for number in range(60):
-            await world.put(f"a{number}@slow.example")
-        await world.until(lambda: receiver.connections == 5)
-        receiver.greets_after = 0.0
-        await all_gone(world)
-        assert len(receiver.at) == len(set(receiver.recipients)) == 60
-        spans = [later - at for at, later in zip(receiver.at, receiver.at[20:], strict=False)]
-        assert min(spans) >= 60.0 - min(seconds, 30.0), spans
-        assert receiver.at[-1] < seconds + 200.0
-
-    run(lambda: World(BY_THE_MINUTE, {1001: receiver}), work)
-
-
-@pytest.mark.parametrize(("seconds", "rate"), [(40.0, "1/min"), (40.0, "20/min"), (40.0, "20/s"), (290.0, "2/min")])
-def test_a_next_hop_that_always_greets_late_gets_its_mail(seconds: float, rate: str) -> None:
-    receiver = Receiver()
-    receiver.greets_after = seconds
-
-    async def work(world: World) -> None:
-        for number in range(10):
-            await world.put(f"a{number}@slow.example")
-        await all_gone(world)
-        assert len(receiver.at) == len(set(receiver.recipients)) == 10
-        assert receiver.at[-1] < 2 * 10 * 64.0 + seconds  # two tokens each at most, where each needs a new connection
-
-    run(lambda: World(BY_THE_MINUTE.replace("20/min", rate), {1001: receiver}), work)
-
-
-def test_no_more_jobs_in_a_row_are_too_late_than_lanes_can_have() -> None:
-    now = 1_000.0
-    gate = Gate(LocalLimits(lambda: now), "mx:mx0", lambda: now)
-    for seconds, late in ((1.0, 10.0), (60.0, 30.0), (3_600.0, 1_800.0)):
-        rate = Rate(20, seconds)
-        assert not gate.is_too_late(rate, now - late, 2)
-        for _ in range(2):
-            found = [gate.is_too_late(rate, now - late - 0.1, 2) for _ in range(3)]
-            assert found == [True, True, False]
-    assert gate.is_too_late(rate, 0.0 - 1_000.0, 2)
-    assert not gate.is_too_late(rate, now, 2)
-    assert gate.is_too_late(rate, 0.0 - 1_000.0, 2)
-    assert gate.is_too_late(rate, 0.0 - 1_000.0, 2)

@@ -28,6 +28,7 @@ ALICE = Mailbox("alice", "example.org")
 PLAIN_FIT = Fit({})
 GREETING = b"220 mx.example.net ESMTP\r\n"
 PIPELINING = b"250-mx.example.net\r\n250-SIZE 1000\r\n250-DSN\r\n250 PIPELINING\r\n"
+CHUNKING = b"250-mx.example.net\r\n250-PIPELINING\r\n250 CHUNKING\r\n"
 OLD = b"250 mx.example.net\r\n"
 
 
@@ -120,20 +121,46 @@ def test_no_recipient_taken_but_354_gets_a_lone_dot(piece: int) -> None:
     assert codes(transaction) == {0: (550, Stage.RCPT), 1: (450, Stage.RCPT)}
     assert dialog.connection.is_ready
     dialog.said = b""
-    dialog.run(to("dave@example.net"), [b"250 Reset\r\n250 Ok\r\n250 Ok\r\n354 Go\r\n", b"250 Queued\r\n"])
+    dialog.run(to("dave@example.net"), [b"250 Reset\r\n", b"250 Ok\r\n250 Ok\r\n354 Go\r\n", b"250 Queued\r\n"])
     assert dialog.said.startswith(b"RSET\r\nMAIL FROM:")
 
 
 @pytest.mark.parametrize("answer", [b"450 4.3.2 Not now\r\n", b"502 5.5.1 What?\r\n", b"421 4.3.2 Bye\r\n"])
-def test_who_refuses_reset_is_not_talked_to_any_more(answer: bytes) -> None:
-    """Without pipelining, too, where nothing is in flight behind it."""
-    dialog = Dialog(OLD)
-    dialog.run(BOTH, [b"250 Ok\r\n", b"550 No\r\n", b"550 No\r\n"])
+@pytest.mark.parametrize("hello", [OLD, PIPELINING, CHUNKING])
+def test_who_refuses_reset_has_heard_nothing_of_the_next_message(hello: bytes, answer: bytes) -> None:
+    """With chunks its content would be there, perhaps taken without our knowing: it would be sent twice."""
+    dialog = Dialog(hello)
+    fit = Fit({}, by_chunk=hello is CHUNKING)
+    replies = [b"250 Ok\r\n", b"550 No\r\n", b"550 No\r\n"]
+    dialog.run(BOTH, replies if hello is OLD else [b"".join(replies) + b"503 Nobody\r\n"], fit)
     dialog.said = b""
     with pytest.raises(PeerError):
-        dialog.run(to("dave@example.net"), [answer])
+        dialog.run(to("dave@example.net"), [answer], fit)
     assert dialog.said == b"RSET\r\n"
     assert dialog.connection.state is State.CLOSED
+
+
+def test_nothing_is_said_behind_reset_before_its_reply() -> None:
+    dialog = Dialog()
+    dialog.connection.send(Command.RSET, "RSET")
+    for command in (Command.MAIL, Command.RSET, Command.QUIT):
+        with pytest.raises(DriverError):
+            dialog.connection.send(command, command.name)
+    assert [answer.command for answer in dialog.answers(b"250 Ok\r\n")] == [Command.RSET]
+    dialog.connection.send(Command.MAIL, "MAIL FROM:<>")
+
+
+def test_what_is_in_flight_behind_a_refused_hello_cannot_be_followed() -> None:
+    connection = ClientConnection()
+    connection.receive_data(GREETING)
+    assert isinstance(connection.next_event(), Answer)
+    connection.send(Command.EHLO, "EHLO relay.example.org")
+    connection.send(Command.MAIL, "MAIL FROM:<>")
+    connection.receive_data(b"502 What?\r\n250 Ok\r\n")
+    assert isinstance(connection.next_event(), Answer)
+    with pytest.raises(PeerError):
+        connection.next_event()
+    assert connection.state is State.CLOSED
 
 
 def test_no_recipient_taken_without_pipelining_says_no_data() -> None:

@@ -94,12 +94,15 @@ class Leases:
             self._release(self._keys[key], key, slot, count, now)
 
     def owe(self, slot: int, owed: dict[str, int]) -> None:
-        """Note what an earlier ledger has lent of a worker's shares: perhaps to one that is absent."""
+        """Note what an earlier ledger has lent of a worker's shares: perhaps to one that is absent.
+
+        It adds to what was noted: who lent it says so once, and whoever has it may be absent for longer than that.
+        """
         for key, count in owed.items():
             self._owed.setdefault(key, {})[slot] = count
 
     def forget_owed(self) -> None:
-        """All are here: what they hold is known, and with it what is lent."""
+        """All have been here: what they hold is known, and with it what is lent."""
         self._owed.clear()
 
     def give(self, slot: int, key: str, now: float) -> None:

@@ -149,6 +149,8 @@ class LedgerServer:
             absent = frozenset()
         if not self._settled and (not self._workers or (absent and now - self._started_at <= SETTLE_MAX)):
             return
+        if not absent:  # all have said what they hold, also who has gone and comes back; who never came is dead
+            self._leases.forget_owed()
         self._leases.absent = self._rates.absent = absent | self._returning.keys()
         if not self._settled:
             self._settled = True
@@ -188,9 +190,10 @@ class LedgerServer:
         self._leases.absent -= {peer.slot}  # first: what is lent of its shares is counted again, and it is told
         self._rates.absent -= {peer.slot}
         self._leases.replace(peer.slot, peer.take_holds(), now)
-        self._leases.owe(peer.slot, peer.take_owed())
-        is_known = self._incarnations.get(peer.slot) == peer.incarnation
-        if not is_known:  # before what it says itself: it is told what others have used before it
+        owed, is_known = peer.take_owed(), self._incarnations.get(peer.slot) == peer.incarnation
+        if not is_known:  # else it says what we have lent, and no more what one before us had: that is forgotten below
+            self._leases.owe(peer.slot, owed)
+            # Before what it says itself: it is told what others have used before it.
             for charged in self._rates.charged(peer.slot):
                 peer.wire.say(charged)
         for used in peer.take_used():

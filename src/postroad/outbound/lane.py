@@ -33,6 +33,7 @@ UNREADABLE_PAUSE: Final = 5.0
 """Seconds until a job is looked at again whose content could not be read."""
 BROKEN_PAUSE: Final = 60.0
 """Seconds until a job is looked at again whose attempt met an error of ours."""
+_TOO_LATE: Final = Reply(451, (4, 5), "Not sent yet: its turn under the rate had passed before the next hop was ready")
 
 
 class _TooLateError(Exception):
@@ -131,6 +132,7 @@ class Lane:
         if not session.is_usable or session.messages >= self._destination.limits.messages_per_connection:
             await self._part()
             return False
+        self._check_turn(session, hop, attempt)
         await self._deliver(session, hop, attempt)
         if attempt.was_stale:
             attempt.error = None
@@ -151,6 +153,7 @@ class Lane:
                 if error.scope not in (Scope.STREAM, Scope.HOST):
                     return
                 continue
+            self._check_turn(session, hop, attempt, dialogue)
             await self._deliver(session, hop, attempt)
             if not attempt.wants_next_host:
                 return
@@ -161,14 +164,25 @@ class Lane:
         self._hop = hop
         return self._session
 
-    async def _deliver(self, session: NextHopSession, hop: Hop, attempt: Attempt) -> None:
-        """Hand the message over for the recipients that still need it, and note what came of it.
+    def _check_turn(
+        self, session: NextHopSession, hop: Hop, attempt: Attempt, dialogue: Dialogue | None = None
+    ) -> None:
+        """See that the job's token is still good for its MAIL. ``dialogue``: of a connection that is new.
 
         Raises:
-            _TooLateError: the job needs another token; not once a host has answered for somebody.
+            _TooLateError: the job needs another; not once a host has answered for somebody.
         """
-        if not attempt.answers and self._destination.is_too_late(attempt.begun_at):
-            raise _TooLateError
+        if attempt.answers or not self._destination.is_too_late(attempt.begun_at):
+            return
+        said = dialogue.take() if dialogue is not None else ()
+        self._emit_attempted(attempt, hop, session.address, session.tls, Stage.MAIL, _TOO_LATE, attempt.begun_at, said)
+        if dialogue is not None:  # one has answered, whatever hosts before it did
+            attempt.error = None
+            self._scheduler.learned(self._destination, attempt)
+        raise _TooLateError
+
+    async def _deliver(self, session: NextHopSession, hop: Hop, attempt: Attempt) -> None:
+        """Hand the message over for the recipients that still need it, and note what came of it."""
         started = self._house.time()
         numbers = attempt.remaining
         result = await session.deliver(attempt.job.message.envelope, numbers, attempt.content)

@@ -5,6 +5,8 @@ Rule 2: nothing here reads, writes, sleeps or asks for the time. Commands leave 
 octets of the server come in through ``receive_data``, its answers leave through ``next_event``.
 Rule 3: a transition fires when the reply is heard, not when the command is sent. Commands in flight
 are matched with replies in their order (RFC 2920 section 3.1); that is all there is to pipelining.
+Rule 4: nothing is said behind RSET before its reply is heard. A next hop that refuses it and takes all that follows,
+content too, would have a message that is not known to be taken, and is sent again.
 
 Owns: which command may be said when, which reply answers which command. Does not own: what to say
 (client_transaction.py). If you touch TRANSITIONS, look at tests/dialogs/client, too.
@@ -150,7 +152,7 @@ class ClientConnection:
         self.protocol = protocol
         self.state = State.CONNECTED
         self.offers: Offers = NO_OFFERS
-        self._ahead = State.GREETED  # the state once every command in flight is taken
+        self._ahead = State.GREETED  # the state once every command in flight is taken; CLOSED behind RSET: rule 4
         self._awaited: deque[Command] = deque([Command.GREETING])
         self._replies = ReplyReader()
 
@@ -185,7 +187,7 @@ class ClientConnection:
             raise DriverError(f"{command.name} cannot be said in state {self._ahead.name}")
         if "\n" in line or "\r" in line or "\0" in line:
             raise DriverError(f"{command.name} with a line end or NUL in it")
-        self._ahead = step.taken
+        self._ahead = step.taken if command is not Command.RSET else State.CLOSED
         self._awaited.append(command)
         return line + "\r\n"
 
@@ -238,11 +240,12 @@ class ClientConnection:
         code, command = reply.code, self._awaited[0]
         if code == 421:  # at any time: RFC 5321 section 3.8
             self._end(reply)
-        step = TRANSITIONS[self.state].get(command)
-        is_last = len(self._awaited) == 1
-        if step is None or (is_last and command is Command.RSET and code >= 400):  # or it was, with more in flight
+        if command is Command.RSET and code >= 400:
             self._end(BROKEN_REPLY.with_text("The next hop refuses RSET"))
-        elif code >= 400:
+        step = TRANSITIONS[self.state].get(command)
+        if step is None:  # it was in flight behind a hello that is refused
+            self._end(BROKEN_REPLY.with_text(f"The next hop refuses what {command.name} needs"))
+        if code >= 400:
             self.state = step.refused
         elif (code < 300) is (command is not Command.DATA):
             self.state = step.taken

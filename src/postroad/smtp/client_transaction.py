@@ -144,7 +144,8 @@ class Transaction:
             flight.append(line)
             octets += len(line) if line.isascii() else len(line.encode())
             is_full = self._said - said_before >= FLIGHT_RECIPIENTS_MAX and self._said < len(self._numbers)
-            if not together or is_full or octets > FLIGHT_OCTETS_MAX:
+            is_reset = self._step is Command.MAIL  # it is next: RSET is what was said
+            if not together or is_reset or is_full or octets > FLIGHT_OCTETS_MAX:
                 break
         if not flight:
             self.is_over = True

@@ -38,10 +38,16 @@ class Sent(msgspec.Struct):
     name: str = ""
     """The id by which the relay says it queued the message."""
     worker: str = ""
+    hash_ended: bytes = b""
+    """Of the content with a CRLF more, where it ends without: by DATA it cannot be sent on in another way."""
 
     @property
     def key(self) -> tuple[str, int]:
         return self.token, self.attempt
+
+    def is_content(self, seen: bytes) -> bool:
+        """True if what was seen somewhere, by its hash, is what was sent."""
+        return seen == self.hash or (bool(self.hash_ended) and seen == self.hash_ended)
 
 
 class Take(msgspec.Struct):
@@ -144,6 +150,8 @@ class Book:
         """When a next hop saw so many connections, of those that are many."""
         self.reused: list[tuple[float, str, int]] = []
         """When a next hop saw a MAIL on a connection that had had one, and the how manieth."""
+        self.unheard: list[tuple[float, str]] = []
+        """When content came to a next hop behind a RSET that it had refused."""
         self.orders: list[Order] = []
         self.reloads = 0
         self.on_order: Callable[[int], None] = lambda n: None

@@ -125,7 +125,7 @@ class Client:
             await asyncio.sleep(1.0 + 20.0 * self._dice.random())
 
     def _begin(self, letter: Letter, attempt: int) -> Sent:
-        content = mail.content_of(letter.token, attempt, letter.size)
+        content = self._content_of(letter, attempt)
         sender = letter.sender.replace("#", f"{letter.token}.{attempt}")
         return Sent(
             token=letter.token,
@@ -135,7 +135,15 @@ class Client:
             notify=letter.notify,
             hash=mail.hash_of(content),
             size=len(content),
+            hash_ended=mail.hash_of(content + b"\r\n") if self._ends_bare else b"",
         )
+
+    @property
+    def _ends_bare(self) -> bool:
+        return bool(self._sender.chunk) and self._sender.ends_bare
+
+    def _content_of(self, letter: Letter, attempt: int) -> bytes:
+        return mail.content_of(letter.token, attempt, letter.size, ends_bare=self._ends_bare)
 
     async def _connect(self) -> ClientTalk:
         if self._talk is not None and self._talk.is_open and self._on_this < self._sender.per_connection:
@@ -201,7 +209,7 @@ class Client:
             talk.say(b"RSET\r\n")
             await talk.reply(patience)
             return
-        octets = mail.stuffed(mail.content_of(sent.token, sent.attempt, letter.size))
+        octets = mail.stuffed(self._content_of(letter, sent.attempt))
         if breaks_off:
             talk.say(octets[: len(octets) // 2])
             await asyncio.sleep(0.1)
@@ -224,7 +232,7 @@ class Client:
         replies = await self._exchange(talk, commands)
         for address, (code, _) in zip(wanted, replies[1:], strict=True):
             (sent.recipients if code == 250 else sent.refused).append(address)
-        octets = mail.content_of(sent.token, sent.attempt, letter.size)
+        octets = self._content_of(letter, sent.attempt)
         cuts = range(0, len(octets), self._sender.chunk)
         chunks = [octets[cut : cut + self._sender.chunk] for cut in cuts]
         firsts = [b"BDAT %d\r\n" % len(chunk) + chunk for chunk in chunks[: len(chunks) // 2 if breaks_off else -1]]

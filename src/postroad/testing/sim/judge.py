@@ -240,6 +240,8 @@ class Judge:
     # --- what arrived ---
 
     def _look_at_takes(self) -> None:
+        for at, peer in self.book.unheard:
+            self.breaks(f"unheard: {peer} got content at {at:.3f} behind a RSET that it had refused")
         for take in self.book.takes:
             if take.report:
                 look_at_report(self, take)
@@ -249,7 +251,7 @@ class Judge:
                 self.breaks(f"unknown: {take.peer} took at {take.at:.3f} what no client sent")
                 continue
             name = f"{take.token}.{take.attempt}"
-            if take.hash != sent.hash:
+            if not sent.is_content(take.hash):
                 self.breaks(f"content: {take.peer} took {name} at {take.at:.3f} with another content than was sent")
             if take.sender.lower() != sent.sender.lower():
                 self.breaks(f"sender: {name} came from {sent.sender!r} and went as {take.sender!r}")
@@ -258,7 +260,7 @@ class Judge:
                     self.breaks(f"stranger: {name} went to {address}, whom the client did not name")
         for stored in self.image.stored:
             sent = self.book.sent.get((stored.seen.token, stored.seen.attempt))
-            if sent is None or stored.seen.hash != sent.hash or stored.address not in sent.recipients:
+            if sent is None or not sent.is_content(stored.seen.hash) or stored.address not in sent.recipients:
                 self.breaks(f"content: {stored.name} in the Maildir of {stored.address} is not what was sent")
 
     def _look_at_drops(self) -> None:

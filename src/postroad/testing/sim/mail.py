@@ -17,8 +17,11 @@ _NAME: Final = re.compile(rb"^Message-ID: *(\S+)\r?$", re.MULTILINE | re.IGNOREC
 _WORDS: Final = (b"post", b"road", b"..", b".", b"relay", b"\tstation", b"=20", b"RSET", b"QUIT", b"250 ok", b"From x")
 
 
-def content_of(token: str, attempt: int, size: int) -> bytes:
-    """Return a message of about ``size`` octets; lines begin with dots now and then, as real ones do not."""
+def content_of(token: str, attempt: int, size: int, *, ends_bare: bool = False) -> bytes:
+    """Return a message of about ``size`` octets; lines begin with dots now and then, as real ones do not.
+
+    ``ends_bare``: its last line ends without CRLF, which BDAT alone can carry.
+    """
     head = (
         b"From: <s%s@client.example>\r\nTo: undisclosed\r\nDate: Thu, 1 Jan 2026 12:00:00 +0000\r\n"
         b"Message-ID: <%s.%d@client.example>\r\nSubject: a letter\r\nX-Sim: %s.%d\r\n\r\n"
@@ -26,7 +29,8 @@ def content_of(token: str, attempt: int, size: int) -> bytes:
     seed = hashlib.sha256(b"%s.%d" % (token.encode(), attempt)).digest()
     begin = FILLER.find(b"\r\n", int.from_bytes(seed[:2], "big") % 40_000) + 2
     body = FILLER[begin : max(begin, FILLER.rfind(b"\r\n", begin, begin + max(0, size - len(head))) + 2)]
-    return head + seed.hex().encode() + b"\r\n" + body
+    content = head + seed.hex().encode() + b"\r\n" + body
+    return content.removesuffix(b"\r\n") if ends_bare else content
 
 
 def stuffed(content: bytes) -> bytes:

@@ -26,6 +26,13 @@ def _one(name: str, path: str, old: str, new: str) -> Mutant:
 
 
 MUTANTS: Final = (
+    Mutant(
+        "content-behind-rset",
+        (
+            ("smtp/client_transaction.py", "is_reset = self._step is Command.MAIL", "is_reset = False"),
+            ("smtp/client.py", " if command is not Command.RSET else State.CLOSED", ""),
+        ),
+    ),
     _one(
         "reply-before-sync",
         "inbound/transaction.py",

@@ -74,6 +74,7 @@ class PeerTalk(Talk):
         self._chunk = -1
         self._is_last = False
         self._is_silent = False
+        self._has_refused_rset = False
         self._free_at = 0.0
 
     def begun(self) -> None:
@@ -140,6 +141,9 @@ class PeerTalk(Talk):
                 self._data()
             case "BDAT":
                 self._bdat(more)
+            case "RSET" if self.zoo.peer.refuses_rset and not self.zoo.is_well:
+                self._has_refused_rset = True
+                self.answer(b"502 5.5.1 What?\r\n")
             case "RSET":
                 self.sender, self.recipients = None, []
                 self.answer(b"250 ok\r\n")
@@ -228,6 +232,8 @@ class PeerTalk(Talk):
         self._content = bytearray()
 
     def _bdat(self, more: str) -> None:
+        if self._has_refused_rset:
+            self.zoo.book.unheard.append((self.zoo.kernel.now, self.zoo.peer.name))
         size, _, last = more.partition(" ")
         self._chunk = int(size)
         self._is_last = last.upper() == "LAST"

@@ -109,6 +109,6 @@ def _simpler(plan: Plan) -> Iterator[dict[str, Any]]:
 
 _HABITS = (
     "greylists", "rcpt_4xx", "rcpt_5xx", "rate_4xx", "dot_4xx", "dot_5xx", "drops_untaken", "drops_taken", "garbage",
-    "breaks_tls", "silent", "slow", "tls", "dsn", "chunking", "size_max", "bounces_later", "down", "cut_off",
-    "names_fail",
+    "breaks_tls", "silent", "slow", "tls", "dsn", "chunking", "refuses_rset", "size_max", "bounces_later", "down",
+    "cut_off", "names_fail",
 )  # fmt: skip

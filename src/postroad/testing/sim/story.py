@@ -52,6 +52,8 @@ class Sender(msgspec.Struct, frozen=True):
     """Share in percent of letters after whose final dot the client goes without waiting for the reply."""
     chunk: int = 0
     """Octets of a chunk, where it sends by BDAT (RFC 3030); 0: it sends by DATA."""
+    ends_bare: bool = False
+    """With ``chunk``: its letters end without CRLF, and go on by BDAT where the next hop has that."""
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -86,6 +88,8 @@ class Peer(msgspec.Struct, frozen=True):
     dsn: bool = False
     chunking: bool = False
     pipelining: bool = True
+    refuses_rset: bool = False
+    """It does not know RSET, and takes whatever is said after it."""
     size_max: int = 0
     bounces_later: float = 0.0
     down: tuple[tuple[float, float], ...] = ()

@@ -20,6 +20,12 @@ _MOODS: Final = {"ill": 20, "mild": 5, "crowded": 7, "bereft": 8, "aimed": 6, ""
 """In percent of all stories."""
 CHUNKS_SHARE: Final = 0.15
 """Of clients that send by BDAT."""
+NO_RSET_SHARE: Final = 0.1
+"""Of next hops that refuse RSET."""
+BARE_SHARE: Final = 0.5
+"""Of clients that send by BDAT, those whose letters end without CRLF."""
+BINARY_SHARE: Final = 0.03
+"""Of stories, those in which everything goes by BDAT, to next hops that refuse RSET: else both seldom meet."""
 _ILLS: Final[tuple[Ill, ...]] = (
     "sync",
     "sync",
@@ -40,7 +46,7 @@ def with_mood(plan: Plan) -> Plan:
     dice = random.Random(plan.seed * 37 + 11)  # noqa: S311 - to be repeated is its purpose
     plan = _with_chunks(dice, plan)
     mood = dice.choices(list(_MOODS), list(_MOODS.values()))[0]
-    return _CHANGES[mood](dice, plan) if mood else plan
+    return _with_oddities(dice, _CHANGES[mood](dice, plan) if mood else plan)
 
 
 def _with_chunks(dice: random.Random, plan: Plan) -> Plan:
@@ -51,6 +57,22 @@ def _with_chunks(dice: random.Random, plan: Plan) -> Plan:
         for one, chunk in zip(plan.senders, chunks, strict=True)
     )
     return msgspec.structs.replace(plan, senders=senders)
+
+
+def _with_oddities(dice: random.Random, plan: Plan) -> Plan:
+    """Add what has come later, with dice after all others: the rest of a story stays as it was."""
+    peers = [msgspec.structs.replace(one, refuses_rset=dice.random() < NO_RSET_SHARE) for one in plan.peers]
+    senders = [
+        msgspec.structs.replace(one, ends_bare=bool(one.chunk) and dice.random() < BARE_SHARE) for one in plan.senders
+    ]
+    if dice.random() < BINARY_SHARE:
+        peers = [
+            msgspec.structs.replace(one, refuses_rset=True, chunking=True, pipelining=True, rcpt_4xx=0.4, dot_4xx=0.3)
+            for one in peers
+        ]
+        senders = [msgspec.structs.replace(one, chunk=one.chunk or 4_000, ends_bare=True) for one in senders]
+        plan = msgspec.structs.replace(plan, connections=1)  # the more is said over each
+    return msgspec.structs.replace(plan, peers=tuple(peers), senders=tuple(senders))
 
 
 def _span(plan: Plan) -> float:
