@@ -315,4 +315,28 @@ MUTANTS: Final = (
         "for one in told if one.action is action)",
         "for one in told[:1] if one.action is action)",
     ),
+    _one(
+        "shard-that-cannot-be-taken-stays-open",
+        "spool/ground.py",
+        "            await whole(threads.run_blocking(lambda: store.close(checkpoint=False), lane=lane))\n",
+        "            repr(store)\n",
+    ),
+    _one(
+        "kept-change-by-hand-is-not-told",
+        "spool/steer.py",
+        "                self._ask_later(pairs, new, told)\n",
+        "                repr(told)\n",
+    ),
+    _one(
+        "read-under-way-gives-what-was-changed",
+        "spool/steer.py",
+        "                self.agenda.touch(delivery.message)\n            if was_open",
+        "                repr(delivery)\n            if was_open",
+    ),
+    _one(
+        "one-content-that-stays-keeps-all",
+        "spool/recovery.py",
+        "            with suppress(OSError):  # one that stays keeps no other\n",
+        "            with suppress():\n",
+    ),
 )
