@@ -121,6 +121,14 @@ class Relay:
         ([("take", 1, "in:192.0.2.1", 1)], ("ledger dies", 0), [("take", 1, "to:five", 1)]),
     ]
 )
+@example(  # worker 0 leaves a connection on which it is welcomed later: what it holds is not said twice
+    [
+        ([], ("ledger dies", 0), []),
+        ([], ("pass", 0.001), []),
+        ([("take", 0, "in:192.0.2.1", 1)], ("link breaks", 0), []),
+        ([], ("pass", 0.3), []),
+    ]
+)
 def test_limits_hold_whoever_dies(phases):
     steps = [step for before, event, after in phases for step in (*before, event, *after)]
 

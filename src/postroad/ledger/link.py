@@ -200,7 +200,8 @@ class Link:
             self._silent_ticks = 0
         for answer in answers:
             if isinstance(answer, wire.Welcome):
-                self._on_welcome(connection)
+                if connection is self._wire:  # one that we left has nothing to hear from us any more
+                    self._on_welcome(connection)
             elif isinstance(answer, wire.Taken | wire.Granted | wire.Done | wire.Failed):
                 asked = self._asked.pop(answer.id, None)
                 if asked is not None:
