@@ -27,6 +27,8 @@ BETWEEN: Final = (0.5, 3.0)
 START_MAX: Final = 60.0
 STALL_MAX: Final = 120.0
 """Seconds without a 250, or without a kill, after which neither is waited for any more."""
+ARRIVING: Final = 50
+"""Messages a second that arrive at least while nobody kills: a quick generator runs far ahead of the sink."""
 PATIENCE: Final = 300.0
 
 
@@ -113,7 +115,7 @@ def killed_again_and_again(
                 return not left
 
             try:
-                until(is_there, PATIENCE, what="all that is owed")
+                until(is_there, PATIENCE + len(left) / ARRIVING, what="all that is owed")
             except TimeoutError:
                 say(f"{len(left)} have not come, the queue holds {relay.queue_length()}")
             until(lambda: relay.queue_length() == 0, PATIENCE, what="an empty queue")
