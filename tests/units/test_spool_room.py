@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import apsw
 import pytest
 
 from postroad.core import facts, outcome, reply
@@ -35,6 +36,15 @@ class DiskOfItsOwn(OsDisk):
 
     def free(self, path: str) -> int:
         return self.room - (Path(path) / "spool.db").stat().st_size
+
+
+class DiskWithItsWal(OsDisk):
+    """So much room, of which database and WAL take what they have grown to."""
+
+    room = 8 * 1024 * 1024
+
+    def free(self, path: str) -> int:
+        return self.room - sum((Path(path) / name).stat().st_size for name in ("spool.db", "spool.db-wal"))
 
 
 @asynccontextmanager
@@ -79,6 +89,10 @@ def database(place: Path) -> int:
     return (place / "shard-0" / "spool.db").stat().st_size
 
 
+def wal(place: Path) -> int:
+    return (place / "shard-0" / "spool.db-wal").stat().st_size
+
+
 @pytest.fixture(autouse=True)
 def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postroad.spool.ground.FREE_LOOK_EVERY", 0.0)
@@ -119,6 +133,42 @@ def test_room_that_only_the_wal_knows_is_none(tmp_path: Path) -> None:
             assert free > disk.room // 4
             disk.room = database(tmp_path) + disk.room // 2 - free // 2
             assert await looked(shard) is Why.FULL
+
+    asyncio.run(work())
+
+
+def test_what_the_wal_grew_to_is_given_back(tmp_path: Path) -> None:
+    """Else a queue that has filled the disk by its WAL would refuse mail for ever, with nothing left in it."""
+
+    async def work() -> None:
+        outlet, disk = FakeOutlet(), DiskWithItsWal()
+        async with opened(tmp_path, disk, min_free=disk.room // 2, outlet=outlet) as shard:
+            while await looked(shard) is None:
+                await shard.put(large(shard))
+            assert wal(tmp_path) == 0, "it was emptied at once"
+            assert await looked(shard) is None, "and mail is taken again"
+            assert await looked(shard) is None
+        assert [fact.over for fact in outlet.of(facts.Trouble) if fact.what == "disk"] == [False, True]
+
+    asyncio.run(work())
+
+
+def test_a_wal_that_somebody_reads_stays(tmp_path: Path) -> None:
+    """Nobody waits for the reader: the next look tries again."""
+
+    async def work() -> None:
+        async with opened(tmp_path, OsDisk(), min_free=0, outlet=FakeOutlet()) as shard:
+            store = shard.writer.store
+            await shard.put(large(shard))
+            reader = apsw.Connection(store.path)
+            assert reader.execute("BEGIN; SELECT count(*) FROM message").get == 1
+            assert store.empty_wal() is False
+            assert wal(tmp_path) > store.wal_file_octets > 0  # each page has a header there
+            reader.close()
+            assert store.empty_wal() is True
+            assert wal(tmp_path) == store.wal_file_octets == 0
+            await shard.put(large(shard))
+            assert shard.stats().messages == 2
 
     asyncio.run(work())
 

@@ -15,7 +15,8 @@ from tests.world.waiting import until
 
 SIZE = "24M"
 SMALL = b"Subject: in the database\r\n\r\n" + (b"x" * 68 + b"\r\n") * 100
-BIG = b"Subject: in a file of its own\r\n\r\n" + (b"x" * 68 + b"\r\n") * 1000
+LARGE = b"Subject: in the database, and much of it\r\n\r\n" + (b"x" * 68 + b"\r\n") * 1000
+FILE = b"Subject: in a file of its own\r\n\r\n" + (b"x" * 68 + b"\r\n") * 4000
 PATIENCE = 90.0
 CONFIG = """
 [[route]]
@@ -40,12 +41,12 @@ def small_disk(directory: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(directory)], check=True)
 
 
-@pytest.mark.parametrize("content", [SMALL, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("content", [SMALL, LARGE, FILE], ids=["small", "large", "file"])
 def test_below_the_floor_mail_is_refused_for_now(tmp_path: Path, content: bytes) -> None:
     fill_and_free(tmp_path, content, min_free="10MiB", filler=(13 << 20) if content is SMALL else 0)
 
 
-@pytest.mark.parametrize("content", [SMALL, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("content", [SMALL, LARGE, FILE], ids=["small", "large", "file"])
 def test_a_disk_that_somebody_else_fills_to_the_last_octet(tmp_path: Path, content: bytes) -> None:
     fill_and_free(tmp_path, content, min_free="0B", filler=64 << 20)
 

@@ -192,6 +192,17 @@ via = "discard:"
         print(f"\nconnections_per_ip = 10, two workers, 30 from one address: {served} served")
 
 
+def test_one_worker_that_is_full_says_so(tmp_path: Path) -> None:
+    """Who finds no place is told 421, also where one worker has all places: nobody is left without a greeting."""
+    config = 'workers = 1\n[limits]\nconnections = 5\n[[route]]\nto = "*"\nvia = "discard:"\n'
+    with running(Relay(tmp_path, config=config)) as relay, Doors(relay.port) as doors:
+        until(lambda: doors.knock(1) and len(doors.served) == 5, what="all places taken")
+        assert doors.knock(40) == 0
+        assert len(doors.served) == 5
+        assert {text[:9] for text in doors.refused} == {b"421 4.7.0"}
+        assert relay.stop() == 0
+
+
 def test_connections_of_the_whole_relay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """[limits] connections is one number for all workers: trusted clients count, and what a killed worker had is
     free."""

@@ -40,6 +40,9 @@ from postroad.spool.shard import Shard
 
 RECORDS_PATIENCE: Final = 2.0
 """Seconds that a start waits to hear of suspensions: longer, and mail would wait for what is seldom there."""
+REFUSING_MAX: Final = 64
+"""Connections that a listener takes beyond ``[limits] connections``: each waits for the ledger's word and is told 421.
+Past that they wait in the backlog, and are told nothing."""
 
 
 class Worker:
@@ -96,11 +99,9 @@ class Worker:
             self._settings = settings
             self._seeing.switch(settings)
             self._inbound.switch(inbound)
-            for listening in self._listening:
-                listening.connections_max = settings.limits.connections
             self._outbound.switch(outbound)
             for listening in self._listening:
-                listening.connections_max = settings.limits.connections
+                listening.connections_max = settings.limits.connections + REFUSING_MAX
 
         return switch
 
@@ -128,7 +129,7 @@ class Worker:
             listening = Listening(
                 self._birth.sockets[f"listener:{index}"],
                 self._inbound.serve_of(listener),
-                connections_max=self._settings.limits.connections,
+                connections_max=self._settings.limits.connections + REFUSING_MAX,
                 outlet=self._outlet,
                 clock=self._clock,
                 owns_file=False,

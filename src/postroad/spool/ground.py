@@ -16,6 +16,7 @@ import msgspec
 from postroad.core import facts
 from postroad.core.faces import Clock, Disk, Outlet, Threads
 from postroad.core.ids import IdMaker, MessageId
+from postroad.core.units import KIB
 from postroad.spool.agenda import Agenda
 from postroad.spool.batch import Batch, PutEntry
 from postroad.spool.errors import StoreDamaged, StoreTrouble
@@ -31,6 +32,8 @@ FREE_LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the free space, while mail comes in."""
 FREE_SHARE: Final = 4
 """A part of min_free must be free on the disk itself: the WAL and content files are not written inside the database."""
+WAL_EMPTIED_AT: Final = 256 * KIB
+"""Octets of a WAL that are given back to a disk with less than min_free; fewer are not worth a sync."""
 REOPEN_FIRST: Final = 0.05
 REOPEN_LONGEST: Final = 10.0
 """Seconds between attempts to open the store again after trouble; doubling."""
@@ -271,23 +274,39 @@ class Ground:
     async def _measure_free(self) -> None:
         """Learn whether mail may come in.
 
-        A database never gets smaller: what it grew by when much mail waited is free inside it once that is delivered,
-        and counts. Otherwise a queue that has filled its disk by itself would refuse mail for ever.
+        Neither a database nor its WAL gets smaller by itself. What the database grew by when much mail waited is free
+        inside it once that is delivered, and counts; what the WAL grew to is given back. Otherwise a queue that has
+        filled its disk by itself would refuse mail for ever.
         """
+        try:
+            await self._learn_free()
+            if self._is_full and self.writer.store.wal_file_octets >= WAL_EMPTIED_AT:
+                await self._empty_wal()  # the next look finds what it gave
+        finally:
+            self._is_looking = False
+
+    async def _learn_free(self) -> None:
         least, inside = self._settings.min_free, 0
         try:
             free = await self._threads.run_blocking(self._disk.free, self._directory)
-            if least > free >= least // FREE_SHARE:
-                inside = await self._read(lambda store: store.transfer.free_octets()) or 0
-                inside = max(0, inside - self.writer.store.wal_octets)  # not in its file yet
         except OSError:
             return  # what was known holds until the next look
-        finally:
-            self._is_looking = False
+        if least > free >= least // FREE_SHARE:
+            inside = await self._read(lambda store: store.transfer.free_octets()) or 0
+            inside = max(0, inside - self.writer.store.wal_octets)  # not in its file yet
         if (is_full := free + inside < least) != self._is_full:
             why = f"{free} octets free in {self._directory}, and {inside} in its database; min_free is {least}"
             self._outlet.emit(facts.Trouble(at=self._clock.now(), what="disk", why=why, over=not is_full))
         self._is_full = is_full
+
+    async def _empty_wal(self) -> None:
+        async with self.writer.turn:
+            if self.writer.is_stopped:
+                return
+            try:
+                await self._threads.run_blocking(self.writer.store.empty_wal, lane=self._lane)
+            except StoreTrouble as error:
+                self.writer.stop_for(error)
 
     def _now(self) -> float:
         return self._clock.now()

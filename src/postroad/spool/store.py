@@ -54,6 +54,7 @@ class Store:
         self._options = options
         self._connections: list[apsw.Connection] = []
         self._wal_pages = 0
+        self._wal_file_pages = 0  # the most it held since it was last emptied: its file is as large
         self._checkpoint_pages = options.checkpoint_octets // PAGE_SIZE
         self._checkpoint_at = self._checkpoint_pages
         self.write: WriteStore
@@ -111,6 +112,37 @@ class Store:
         # A long read keeps the WAL from being started anew: then it grows by as much again before the next try.
         self._checkpoint_at = self._checkpoint_pages if copied >= total else total + self._checkpoint_pages
 
+    def empty_wal(self) -> bool:
+        """Copy all that the WAL holds into the database and give its room back to the disk; False if that cannot be.
+
+        It cannot while somebody reads, or where the disk has no room for the copy: then the WAL holds all it held.
+
+        Raises:
+            StoreTrouble, StoreDamaged: a write or a sync failed.
+        """
+        connection = self._connections[0]
+        try:
+            with store_step():
+                connection.set_busy_timeout(0)
+                try:
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                except apsw.BusyError:
+                    return False
+                finally:
+                    connection.set_busy_timeout(BUSY_MILLISECONDS)
+        except StoreTrouble as trouble:
+            if trouble.why is not Why.FULL:
+                raise
+            return False
+        self._wal_pages = self._wal_file_pages = 0
+        self._checkpoint_at = self._checkpoint_pages
+        return True
+
+    @property
+    def wal_file_octets(self) -> int:
+        """The size of the WAL's file, about: it does not get smaller where it is begun anew."""
+        return self._wal_file_pages * PAGE_SIZE
+
     @property
     def wal_octets(self) -> int:
         """What the WAL holds: so much of the database, at most, is not in its file yet, and may extend it."""
@@ -148,6 +180,7 @@ class Store:
 
     def _on_commit(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self._wal_pages = pages
+        self._wal_file_pages = max(pages, self._wal_file_pages)
         return apsw.SQLITE_OK
 
 

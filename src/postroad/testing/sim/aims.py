@@ -166,6 +166,13 @@ def _unlinking(dice: random.Random, plan: Plan, span: float) -> Plan:
     return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[-SPELLS_MAX:])
 
 
+def _scarce(dice: random.Random, plan: Plan, span: float) -> Plan:
+    """Let free space be scarce while the WAL is large."""
+    at = span * dice.random()
+    spell = Spell("scarce", at, 5.0 + 60.0 * dice.random(), dice.choice((0.3, 0.6, 0.9)))
+    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[-SPELLS_MAX:], checkpoint=33_554_432)
+
+
 def _local(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Let some mail go into Maildirs."""
 
@@ -201,4 +208,5 @@ _SET_UPS: Final = {
     "dense": _dense,
     "naming": _naming,
     "unlinking": _unlinking,
+    "scarce": _scarce,
 }

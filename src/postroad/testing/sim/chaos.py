@@ -8,6 +8,7 @@ processes and connections (machine.py). A blow's moment is counted in operations
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from typing import Final, Literal
 import msgspec
 
 from postroad.core.faces import Dice
+from postroad.core.units import MIB
 from postroad.testing.sim.kernel import START, Kernel, Process
 from postroad.testing.sim.places import has_moment
 
@@ -31,6 +33,8 @@ _KIND_OF_TROUBLE: Final = {
     **dict.fromkeys(("write", "create", "unlink", "rename", "link"), "write"),
 }
 
+MIN_FREE: Final = MIB
+"""Octets that must be free on a disk of a story."""
 LEDGER: Final = 3
 """The worker that a blow names when it means the ledger."""
 FRONT: Final = 4
@@ -40,7 +44,7 @@ COMMAND_STEP: Final = 0.001
 
 How = Literal["process", "power"]
 When = Literal["before", "in", "after"]
-Ill = Literal["write", "sync", "commit", "sync_directory", "unlink", "read", "full", "slow", "hang"]
+Ill = Literal["write", "sync", "commit", "sync_directory", "unlink", "read", "full", "scarce", "slow", "hang"]
 
 
 class Blow(msgspec.Struct, frozen=True):
@@ -70,7 +74,7 @@ class Spell(msgspec.Struct, frozen=True):
     at: float
     seconds: float
     share: float = 1.0
-    """Of operations that fail, or are slow."""
+    """Of operations that fail, or are slow; of what must be free at least, where free space is scarce."""
 
 
 def place_of(depth: int) -> str:
@@ -213,6 +217,15 @@ class Chaos:
         now = self.kernel.now - START
         is_full = any(one.kind == "full" and one.at <= now < one.at + one.seconds for one in self.spells)
         return is_full and not self.is_over
+
+    @property
+    def free_share(self) -> float:
+        """Of what must be free at least, how much is: infinite where there is no want of room."""
+        if not self.spells or self.is_over:
+            return math.inf
+        now = self.kernel.now - START
+        shares = (one.share for one in self.spells if one.kind == "scarce" and one.at <= now < one.at + one.seconds)
+        return 0.0 if self.is_full else min(shares, default=math.inf)
 
     def seconds(self) -> float:
         """Return how long a piece of blocking work takes."""

@@ -8,13 +8,14 @@ something falls (chaos.py). SQLite reaches the same disk by testing/fault_vfs.py
 from __future__ import annotations
 
 import errno
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from postroad.testing.memory_disk import WRITTEN_AGAIN_AT_ONCE, MemoryDisk, MemoryFile
 from postroad.testing.seeded_dice import SeededDice
-from postroad.testing.sim.chaos import Chaos
+from postroad.testing.sim.chaos import MIN_FREE, Chaos
 from postroad.testing.sim.kernel import Kernel, Process
 
 T = TypeVar("T")
@@ -130,7 +131,8 @@ class ProcessDisk:
 
     def free(self, path: str) -> int:
         self.check()
-        return 0 if self.chaos.is_full else self.disk.free(path)
+        share = self.chaos.free_share
+        return self.disk.free(path) if share == math.inf else int(share * MIN_FREE)
 
 
 class ProcessFile:

@@ -38,6 +38,7 @@ from postroad.spool.shard import Shard
 from postroad.spool.store import StoreOptions
 from postroad.testing.fault_vfs import FaultVfs
 from postroad.testing.seeded_dice import SeededDice
+from postroad.testing.sim.chaos import MIN_FREE
 from postroad.testing.sim.disk import ProcessDisk
 from postroad.testing.sim.kernel import START, Process
 from postroad.testing.sim.resolver import SimResolver
@@ -93,7 +94,7 @@ networks = ["10.0.0.0/8"]
 [limits]
 {limits}[spool]
 body_file_above = "{plan.file_above}B"
-min_free = "1MiB"
+min_free = "{MIN_FREE}B"
 [retry]
 first = "{terms.retry_first:.0f}s"
 longest = "{terms.retry_longest:.0f}s"

@@ -50,6 +50,11 @@ PLACES: Final[dict[str, Place]] = {
         "Store._truncate_wal", "write database, sync WAL, truncate WAL, truncate database, sync database", Place(2.0)
     ),
     **_places("Store._truncate_wal", f"{_DIRECTORY}, create WAL", Place(1.5)),
+    **_places(
+        "Store.empty_wal",
+        "sync WAL, write database, truncate database, sync database, truncate WAL",
+        Place(6.0, "scarce", is_rare=True),
+    ),
     **_places("migrate", f"write WAL, sync WAL, {_DIRECTORY}", Place(2.0)),
     **_places("Store.open", f"{_JOURNAL}, {_DIRECTORY}, write database, sync database", Place()),
     **_places("Store.open", "truncate database", Place(4.0, "failing birth")),

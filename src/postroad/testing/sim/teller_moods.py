@@ -26,6 +26,8 @@ BARE_SHARE: Final = 0.5
 """Of clients that send by BDAT, those whose letters end without CRLF."""
 BINARY_SHARE: Final = 0.03
 """Of stories, those in which everything goes by BDAT, to next hops that refuse RSET: else both seldom meet."""
+SCARCE_SHARE: Final = 0.12
+"""Of stories, those in which there is less room than must be free, though some, for a while."""
 _ILLS: Final[tuple[Ill, ...]] = (
     "sync",
     "sync",
@@ -72,7 +74,11 @@ def _with_oddities(dice: random.Random, plan: Plan) -> Plan:
         ]
         senders = [msgspec.structs.replace(one, chunk=one.chunk or 4_000, ends_bare=True) for one in senders]
         plan = msgspec.structs.replace(plan, connections=1)  # the more is said over each
-    return msgspec.structs.replace(plan, peers=tuple(peers), senders=tuple(senders))
+    spells = plan.spells
+    if dice.random() < SCARCE_SHARE:
+        at, seconds = dice.random() * _span(plan), 5.0 + dice.random() * 100.0
+        spells = (*spells, Spell("scarce", at, seconds, dice.choice((0.3, 0.6, 0.9))))
+    return msgspec.structs.replace(plan, peers=tuple(peers), senders=tuple(senders), spells=spells)
 
 
 def _span(plan: Plan) -> float:
