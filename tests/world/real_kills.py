@@ -27,8 +27,12 @@ BETWEEN: Final = (0.5, 3.0)
 START_MAX: Final = 60.0
 STALL_MAX: Final = 120.0
 """Seconds without a 250, or without a kill, after which neither is waited for any more."""
+AHEAD_MAX: Final = 4_000
+"""Messages that may be under way, about; past it the clients go slowly until the next kill: the sink keeps up."""
+SLOWLY: Final = 0.5
+"""Seconds between two messages of a client then."""
 ARRIVING: Final = 50
-"""Messages a second that arrive at least while nobody kills: a quick generator runs far ahead of the sink."""
+"""Messages a second that arrive at least while nobody kills."""
 PATIENCE: Final = 300.0
 
 
@@ -79,12 +83,20 @@ class Killer:
 
 
 def _strike(
-    killer: Killer, generator: MixedGenerator, *, messages: int, kills: int, say: Callable[[str], None]
+    killer: Killer,
+    generator: MixedGenerator,
+    sink: MixedSink,
+    *,
+    messages: int,
+    kills: int,
+    say: Callable[[str], None],
 ) -> None:
     """Kill until so many messages were taken and so many kills done. AssertionError: one of them goes no further."""
     seen, moved = [0, 0], [time.monotonic()] * 2
     while len(generator.taken) < messages or killer.killed.total() < kills:
         killer.strike()
+        ahead = len(generator.taken) - len(sink.digests) - len(sink.reports)
+        generator.slow(SLOWLY if ahead > AHEAD_MAX else 0.0)
         now, counts = time.monotonic(), [killer.killed.total(), len(generator.taken)]
         if counts[0] != seen[0] and counts[0] % 10 == 0:
             say(f"{counts[0]} kills, {counts[1]} with 250")
@@ -105,7 +117,7 @@ def killed_again_and_again(
         relay = Relay(home, config=CONFIG.format(port=sink.port), data_dir=mount / "data")
         killer = Killer(relay, seed)
         with running(relay), MixedGenerator(relay.port, 1 << 40, seed=seed) as generator:
-            _strike(killer, generator, messages=messages, kills=kills, say=say)
+            _strike(killer, generator, sink, messages=messages, kills=kills, say=say)
             generator.stop()
             until(generator.is_idle, 120, what="the end of the clients")
             left = owed(generator, generator.taken)
