@@ -296,6 +296,32 @@ def test_the_outlet_lets_the_store_tell_of_its_trouble(place):
     run("uvloop", work())
 
 
+def test_facts_leave_the_last_room_of_the_disk_to_the_mail(place, monkeypatch):
+    """Each refusal is a fact: a client that comes again and again must not fill the disk of the queue."""
+
+    class Room:
+        f_bavail, f_frsize = 10, 4096
+
+    async def work():
+        monkeypatch.setattr("postroad.observe.segments.os.statvfs", lambda path: Room)
+        more = {"threads": place.threads, "clock": place.clock, "keep": DAY, "disk_max": MIB}
+        store = FactStore(place.directory, "0", **more, left_free=40_961)
+        store.attach(place.outlet)
+        store.take(story(1))
+        await store.flush()
+        assert not os.path.exists(place.directory)
+        Room.f_bavail = 11
+        store.take(story(2))
+        await store.flush()
+        await store.close()
+        troubles = place.outlet.of(facts.Trouble)
+        assert troubles[0].why == "facts are not stored: 40960 octets are free, 40961 are left to the mail"
+        assert [one.over for one in troubles] == [False, True]
+        assert await place.read(story(2)[0].message)
+
+    run("uvloop", work())
+
+
 def test_text_that_is_no_unicode_costs_no_fact(place):
     async def work():
         await place.write([*story(1), facts.Stopped(at=AT, why="caf\udce9"), sample(facts.Damaged, where="\udce9")])

@@ -56,14 +56,24 @@ class FactStore:
     """A Subscriber that stores facts. All calls from the loop's thread."""
 
     def __init__(
-        self, directory: str, writer: str, *, threads: Threads, clock: Clock, keep: float, disk_max: int
+        self,
+        directory: str,
+        writer: str,
+        *,
+        threads: Threads,
+        clock: Clock,
+        keep: float,
+        disk_max: int,
+        left_free: int = 0,
     ) -> None:
         """``writer``: the slot of a worker, or ``ledger``, ``front``, ...: two that live at once have different ones.
-        ``keep``: seconds; ``disk_max``: octets of all writers together, 0: nothing is stored."""
+        ``keep``: seconds; ``disk_max``: octets of all writers together, 0: nothing is stored; ``left_free``: octets of
+        the disk that are not taken: whoever is refused again and again, and each refusal is a fact, must not take from
+        the queue the room in which it notes what is delivered."""
         name = SegmentName("2026-01-01", 0, writer)
         if parse_name(name.file) != name:  # it would never be found again
             raise ValueError(f"{writer!r} cannot name a writer of facts: lower-case letters and digits")
-        self._segments = SegmentWriter(directory, writer, keep=keep, disk_max=disk_max)
+        self._segments = SegmentWriter(directory, writer, keep=keep, disk_max=disk_max, left_free=left_free)
         self._threads = threads
         self._clock = clock
         self._stores = disk_max > 0
@@ -172,11 +182,12 @@ class FactStore:
 class SegmentWriter:
     """Writes rows to the segment of the day. Blocking; all calls from one thread at a time."""
 
-    def __init__(self, directory: str, writer: str, *, keep: float, disk_max: int) -> None:
+    def __init__(self, directory: str, writer: str, *, keep: float, disk_max: int, left_free: int = 0) -> None:
         self._directory = directory
         self._writer = writer
         self._keep = keep
         self._disk_max = disk_max
+        self._left_free = left_free
         self._part_max = max(PART_MIN, min(PART_MAX, disk_max // PARTS_MIN))
         self._segment: Segment | None = None
         self._date = ""
@@ -187,6 +198,7 @@ class SegmentWriter:
         written = Written()
         try:
             if rows:
+                self._look_at_free()
                 try:
                     self._open(now).append(rows)
                 except SegmentDamaged:
@@ -200,6 +212,12 @@ class SegmentWriter:
                 self.close()
                 self.tidy(now)
         return written
+
+    def _look_at_free(self) -> None:
+        """Raise SegmentTrouble where the disk has no room left but for the mail."""
+        found = os.statvfs(os.path.dirname(self._directory))
+        if (free := found.f_bavail * found.f_frsize) < self._left_free:
+            raise SegmentTrouble(f"{free} octets are free, {self._left_free} are left to the mail")
 
     def tidy(self, now: float) -> None:
         """Prune; and let go of a segment whose day is over."""

@@ -29,6 +29,7 @@ from postroad.observe.telling import tell
 from postroad.outbound.relay import RelaySteering
 from postroad.outbound.steering import ControlRefused, NoRelay, Steering
 from postroad.service.data_dir import CONTROL, FACTS
+from postroad.service.seeing import left_to_mail
 from postroad.service.shards import number_of_damaged, shard_directory, shard_numbers
 from postroad.service.system_dice import SystemDice
 from postroad.service.threads import WorkerThreads
@@ -167,9 +168,15 @@ class FactsOfCommand:
     def _new_store(self) -> FactStore:
         threads = WorkerThreads()
         self._open.callback(threads.close)
-        directory, facts = str(self._settings.data_dir / FACTS), self._settings.facts
+        facts = self._settings.facts
         store = FactStore(
-            directory, "cli", threads=threads, clock=self._clock, keep=facts.keep, disk_max=facts.disk_max
+            str(self._settings.data_dir / FACTS),
+            "cli",
+            threads=threads,
+            clock=self._clock,
+            keep=facts.keep,
+            disk_max=facts.disk_max,
+            left_free=left_to_mail(self._settings),
         )
         self._open.push_async_callback(store.close)
         return store

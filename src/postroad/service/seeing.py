@@ -6,6 +6,8 @@ their log to the same standard error, whole lines at a time.
 
 from __future__ import annotations
 
+from typing import Final
+
 from postroad.config.model import Settings
 from postroad.observe.counters import Counters
 from postroad.observe.log import Level, LogLines
@@ -17,7 +19,9 @@ from postroad.service.routes import destination_keys
 from postroad.service.threads import WorkerThreads
 from postroad.service.wall_clock import WallClock
 
-STANDARD_ERROR = 2
+STANDARD_ERROR: Final = 2
+MAIL_SHARE: Final = 2
+"""Of [spool] min_free facts leave one part in so many to the mail that is there: its records are written into it."""
 
 
 class Seeing:
@@ -35,6 +39,7 @@ class Seeing:
             clock=self.clock,
             keep=settings.facts.keep,
             disk_max=settings.facts.disk_max,
+            left_free=left_to_mail(settings),
         )
         self.outlet = FactOutlet(self._log, store, self.counters)
 
@@ -47,6 +52,11 @@ class Seeing:
         """Write what has been told, end the threads. Last of all: facts that come later go nowhere."""
         await self.outlet.close()
         self.threads.close()
+
+
+def left_to_mail(settings: Settings) -> int:
+    """Return how many octets of the disk facts do not take."""
+    return settings.spool.min_free // MAIL_SHARE
 
 
 def _lines(settings: Settings) -> LogLines:
