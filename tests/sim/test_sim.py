@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from postroad.testing.sim.mutant_list import MUTANTS
-from postroad.testing.sim.mutants import PATCHES, SOURCE, apply, patch, what_came
+from postroad.testing.sim.mutants import PATCHES, SOURCE, Hunt, apply, patch, what_came
 from postroad.testing.sim.places import MOMENTS, PLACES
 from postroad.testing.sim.shrink import shrink
 from postroad.testing.sim.story import Plan
@@ -129,16 +129,26 @@ def test_a_bug_is_seen(name):
     assert "found with seed" in done.stdout
 
 
+def test_a_bug_is_looked_for_where_and_with_as_many_processes_as_wanted():
+    done = sim("mutants", "reply-before-sync", "--from", "31", "--seeds", "20", "--jobs", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 31 <= int(done.stdout.partition("found with seed")[2].split()[0]) <= 50
+    none = sim("mutants", "reply-before-sync", "--from", "31", "--seeds", "0", "--jobs", "2")
+    assert "NOT FOUND in seeds 31-30," in none.stdout
+    how = Hunt(seeds=20, letters=9, first=31, jobs=2)
+    assert how.arguments == ["run", "31-50", "--stop", "--brief", "--letters", "9", "--jobs", "2"]
+
+
 def test_what_the_simulation_cannot_play_is_not_found():
     law = "seed 3 broke: LOST: s1n3 for a@b"
     own = "seed 2 broke: error of ours: the simulation itself: Exception in callback: KeyError('x')"
     raised = "seed 3 broke: the simulation itself: Traceback (most recent call last):\n  File x\nTypeError: no such\n"
     found = what_came("one", f"seed 3 broke 1 laws; LOST\n{law}\n", "", 1, 1.0)
-    assert (found.seeds, found.law, found.trouble) == (3, "LOST: s1n3 for a@b", "")
-    assert what_came("one", f"{own}\n{law}\n", "", 1, 1.0).seeds == 3
+    assert (found.seed, found.law, found.trouble) == (3, "LOST: s1n3 for a@b", "")
+    assert what_came("one", f"{own}\n{law}\n", "", 1, 1.0).seed == 3
     for said, last in ((raised, "TypeError: no such"), (own, "KeyError('x')")):
         found = what_came("one", said, "", 1, 1.0)
-        assert found.seeds == 0
+        assert found.seed == 0
         assert found.trouble.startswith("the simulation itself: ")
         assert found.trouble.endswith(last)
     assert what_came("one", "", "x\nImportError: y\n", 1, 1.0).trouble == "ImportError: y"

@@ -6,7 +6,7 @@ order of sets of text is a part of the world's order.
     python -m postroad.testing.sim run 1-1000 [--jobs N] [--letters N] [--sum FILE] [--minutes M]
     python -m postroad.testing.sim replay 17 | --plan FILE
     python -m postroad.testing.sim shrink 17 [--plan FILE] [--to FILE]
-    python -m postroad.testing.sim mutants [--seeds N] [NAME ...]
+    python -m postroad.testing.sim mutants [--from N] [--seeds N] [--jobs N] [NAME ...]
 """
 
 from __future__ import annotations
@@ -100,9 +100,10 @@ def shorten(options: argparse.Namespace) -> int:
 
 
 def hunt(options: argparse.Namespace) -> int:
-    from postroad.testing.sim.mutants import hunt_all
+    from postroad.testing.sim.mutants import Hunt, hunt_all
 
-    return hunt_all(options.names, seeds=options.seeds, letters=options.letters, say=say)
+    how = Hunt(seeds=options.seeds, letters=options.letters, first=options.first, jobs=options.jobs)
+    return hunt_all(options.names, how, say=say)
 
 
 def main(arguments: list[str]) -> int:
@@ -133,7 +134,9 @@ def main(arguments: list[str]) -> int:
         one.set_defaults(work=work)
     one = commands.add_parser("mutants", help="put bugs in, and see that they are found")
     one.add_argument("names", nargs="*")
-    one.add_argument("--seeds", type=int, default=300)
+    one.add_argument("--from", dest="first", metavar="N", type=int, default=1, help="first seed; default 1")
+    one.add_argument("--seeds", metavar="N", type=int, default=300, help="how many at most; default 300")
+    one.add_argument("--jobs", metavar="N", type=int, default=1, help="processes that play; default 1")
     one.add_argument("--letters", type=int, default=LETTERS)
     one.set_defaults(work=hunt)
     options = parser.parse_args(arguments)

@@ -28,12 +28,34 @@ PATCHES: Final = SOURCE.parent / "tests" / "sim" / "mutants"
 _BROKE: Final = re.compile(r"^seed (\d+) broke: (.*)$", re.MULTILINE)
 
 
+class Hunt(msgspec.Struct, frozen=True, kw_only=True):
+    """How to look."""
+
+    seeds: int
+    """At most so many."""
+    letters: int
+    first: int = 1
+    """Seed to begin with."""
+    jobs: int = 1
+    """Processes that play."""
+
+    @property
+    def range(self) -> str:
+        """The seeds, as ``run`` takes them."""
+        return f"{self.first}-{self.first + self.seeds - 1}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """What a process that looks is told."""
+        return ["run", self.range, "--stop", "--brief", "--letters", str(self.letters), "--jobs", str(self.jobs)]
+
+
 class Found(msgspec.Struct, frozen=True):
     """What came of one mutant."""
 
     name: str
-    seeds: int
-    """How many seeds it took; 0: it was not found."""
+    seed: int
+    """The first one found that breaks a law; with one process the first there is. 0: it was not found."""
     law: str
     seconds: float
     trouble: str = ""
@@ -57,7 +79,7 @@ def patch(file: Path, source: Path) -> str:
     return "" if done.returncode == 0 else done.stdout.decode().strip()[:200] or "the patch does not apply"
 
 
-def hunt(name: str, change: Callable[[Path], str], *, seeds: int, letters: int) -> Found:
+def hunt(name: str, change: Callable[[Path], str], how: Hunt) -> Found:
     """Look for one bug."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="postroad-mutant-") as directory:
@@ -65,9 +87,8 @@ def hunt(name: str, change: Callable[[Path], str], *, seeds: int, letters: int) 
         shutil.copytree(SOURCE / "postroad", copy / "postroad", ignore=shutil.ignore_patterns("__pycache__"))
         if trouble := change(copy):
             return Found(name, 0, "", 0.0, trouble)
-        arguments = ["run", f"1-{seeds}", "--stop", "--brief", "--letters", str(letters)]
         environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "postroad.testing.sim", *arguments]
+        command = [sys.executable, "-m", "postroad.testing.sim", *how.arguments]
         done = subprocess.run(  # noqa: S603
             command, env=environment, cwd=directory, capture_output=True, text=True, check=False
         )
@@ -99,17 +120,17 @@ def all_mutants() -> dict[str, Callable[[Path], str]]:
     return found
 
 
-def hunt_all(names: Iterable[str], *, seeds: int, letters: int, say: Callable[[str], None]) -> int:
+def hunt_all(names: Iterable[str], how: Hunt, *, say: Callable[[str], None]) -> int:
     """Look for all, or for the named ones; 1 if one was not found."""
     missing = 0
     known = all_mutants()
     for name in list(names) or list(known):
-        found = hunt(name, known[name], seeds=seeds, letters=letters)
+        found = hunt(name, known[name], how)
         if found.trouble:
             say(f"{name:36} CANNOT RUN: {found.trouble}")
-        elif found.seeds:
-            say(f"{name:36} found with seed {found.seeds:>5} in {found.seconds:5.0f} s: {found.law}")
+        elif found.seed:
+            say(f"{name:36} found with seed {found.seed:>5} in {found.seconds:5.0f} s: {found.law}")
         else:
-            say(f"{name:36} NOT FOUND in {seeds} seeds, {found.seconds:.0f} s")
-        missing += not found.seeds
+            say(f"{name:36} NOT FOUND in seeds {how.range}, {found.seconds:.0f} s")
+        missing += not found.seed
     return 1 if missing else 0
