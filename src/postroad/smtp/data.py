@@ -13,14 +13,13 @@ import re
 from typing import Final
 
 from postroad.core import reply
-from postroad.core.units import KIB
 from postroad.smtp.errors import DriverError, PeerError
 
 _FINAL_DOT: Final = b"\r\n.\r\n"
 # What may stand at the end of a buffer and mean something only together with what follows.
 _TAILS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _LOOSE_TAILS: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\n.\r", b"\r.\r", b"\n.", b"\r.", b"\n", b"\r")
-_SMALL_MAX: Final = 64 * KIB
+_NOT_LINE_ENDS: Final = bytes(octet for octet in range(256) if octet not in b"\r\n")
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 # A dot alone on its line stays: with CRLF on both sides it would have been the final dot. At the end of a buffer
 # it is alone too, for what was held back begins with a line end.
@@ -95,20 +94,8 @@ class DataReader:
 
 
 def has_bare_newline(octets: bytes) -> bool:
-    """True if a CR is not followed by an LF, or an LF not preceded by a CR.
-
-    There are as many CRLFs as CRs only if each CR has its LF, and as many as LFs only if each LF has its CR.
-    """
-    returns = octets.count(b"\r")
-    feeds = octets.count(b"\n")
-    if returns != feeds:
-        return True
-    if len(octets) > _SMALL_MAX:
-        return octets.count(b"\r\n") != returns
-    # The same question, and faster while the lines fit into the cache: splitlines() takes CRLF as one end, a bare CR
-    # and a bare LF as one each.
-    lines = len(octets.splitlines())
-    return lines - (not octets.endswith((b"\n", b"\r"))) != returns if octets else False
+    """True if a CR is not followed by an LF, or an LF not preceded by a CR: if not all of them stand in pairs."""
+    return 2 * octets.count(b"\r\n") != len(octets.translate(None, _NOT_LINE_ENDS))
 
 
 def normalized(octets: bytes) -> bytes:
