@@ -26,12 +26,12 @@ from tests.sim.evidence import (
 
 from postroad.core.facts import Dropped, Reported
 from postroad.core.ids import format_id
-from postroad.testing.sim.book import Crash, Refusal
+from postroad.testing.sim.book import Crash, Refusal, Silence
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
 from postroad.testing.sim.judge import Judge
 from postroad.testing.sim.judge_facts import look_at_delivered, look_at_dropped, look_at_ended, look_at_reported
-from postroad.testing.sim.judge_more import look_at_rate, look_at_reuse, look_at_times
+from postroad.testing.sim.judge_more import look_at_rate, look_at_reuse, look_at_silences, look_at_times
 from postroad.testing.sim.judge_steering import BY_HAND
 from postroad.testing.sim.story import Terms
 from postroad.testing.sim.world import Played
@@ -107,6 +107,44 @@ def test_a_stop_excuses_a_try_before_its_time_only_if_the_disk_was_in_trouble():
     played.troubles.clear()
     played.book.stops[0] = Crash(1_001.0, "process", "somewhere", ("worker-0#1",), "")  # the attempt was broken off
     assert broken(played, look_at_times) == 0
+
+
+def waited(played: Played, seconds: float = 30.0, *, address: str = "10.0.0.1") -> Played:
+    """A client that waits for so long, and hears nothing."""
+    played.book.silences.append(Silence(1_001.0, 1_001.0 + seconds, "client", address, "worker-0#1"))
+    return played
+
+
+def test_whoever_waits_is_answered():
+    assert broken(waited(case()), look_at_silences) == 1
+    assert broken(waited(case(), 19.0), look_at_silences) == 0
+    assert broken(waited(case(), address=PEER.address), look_at_silences) == 0  # may not be reached meanwhile
+
+
+@pytest.mark.parametrize(("at", "found"), [(1_000.5, 0), (1_030.0, 0), (1_031.5, 1)])
+def test_the_end_of_a_worker_excuses_its_silence(at, found):
+    for ends in ("crashes", "stops"):
+        played = waited(case())
+        getattr(played.book, ends).append(Crash(at, "process", "somewhere", ("worker-1#2",), ""))
+        assert broken(played, look_at_silences) == 1
+        getattr(played.book, ends).append(Crash(at, "process", "somewhere", ("worker-0#1",), ""))
+        assert broken(played, look_at_silences) == found
+
+
+@pytest.mark.parametrize(
+    ("troubles", "found"),
+    [
+        ([(1_001.0, "slow for 12.000 s")], 0),
+        ([(1_001.0, "slow for 6.000 s"), (1_020.0, "slow for 600.000 s")], 0),
+        ([(1_001.0, "slow for 6.000 s")], 1),
+        ([(900.0, "slow for 100.000 s"), (1_031.0, "slow for 100.000 s")], 1),
+        ([(1_001.0, SYNC_FAILED)], 1),
+    ],
+)
+def test_a_slow_disk_excuses_silence_for_as_long_as_it_was_slow(troubles, found):
+    played = waited(case())
+    played.troubles += troubles
+    assert broken(played, look_at_silences) == found
 
 
 def test_a_connection_carries_as_many_messages_as_may_be_allowed():

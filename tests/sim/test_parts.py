@@ -16,11 +16,13 @@ from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim import mail
 from postroad.testing.sim.book import Book, Sent
 from postroad.testing.sim.chaos import Blow, Chaos
+from postroad.testing.sim.clients import Client
 from postroad.testing.sim.disk import ProcessDisk
 from postroad.testing.sim.house import Worker
 from postroad.testing.sim.kernel import START, Kernel, Process
 from postroad.testing.sim.machine import Machine
 from postroad.testing.sim.network import Network, Weather
+from postroad.testing.sim.story import Letter, Sender
 from postroad.testing.sim.talk import Talk
 from postroad.testing.sim.teller import tell
 from postroad.testing.sim.threads import SimThreads
@@ -286,6 +288,52 @@ def test_a_crash_is_counted_where_it_fell():
     played.crashes_max = 1
     played.crash(played.workers[0].process, Blow(waits_for="time", n=0, operations=0), "a place")
     assert list(played.chaos.crashed.values()) == [1]
+
+
+# --- clients ---
+
+
+class Mute(Hearing):
+    """A relay that takes everything until the content comes, and says nothing from then on."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        super().__init__()
+        self._kernel = kernel
+        self.content: list[tuple[float, bytes]] = []
+        self._is_silent = False
+
+    def begun(self) -> None:
+        self.say(b"220 mute\r\n")
+
+    def heard(self) -> None:
+        octets, self.buffer = self.buffer, b""
+        if self._is_silent:
+            self.content.append((self._kernel.now, octets))
+        elif b"DATA" in octets:
+            self._is_silent = True
+            self.say(b"354 go on\r\n")
+        else:
+            self.say(b"250 yes\r\n")
+
+
+def test_a_client_stops_where_it_was_told_to_and_tells_who_left_it_waiting():
+    kernel = Kernel()
+    network = Network(kernel, SeededDice(), Weather(latency=0.01, pieces=0.0))
+    book, mute, process = Book(lambda: kernel.now), Mute(kernel), Process(kernel, "worker-0#1")
+    network.host("192.0.2.1").accept = lambda port: (process, lambda: mute)
+    letter = Letter("s0n0", 0.0, ("d0.example",), 700, "s.#@home.example")
+    sender = Sender("client0", "10.0.0.1", (letter,), False, tries=0, patience=30.0, pause=3.0, last_octets=2)
+    client = Client(kernel, network, book, SeededDice(), sender, "192.0.2.1")
+    kernel.outside.loop.create_task(client.run())
+    run(kernel)
+    (first, half), (second, most), (third, last) = mute.content
+    assert half + most + last == mail.stuffed(mail.content_of("s0n0", 0, 700))
+    assert last == b"\r\n"
+    assert second - first > 2.9
+    assert third - second > 0.2
+    (silence,) = book.silences
+    assert (silence.end - silence.begin, silence.worker) == (30.0, "worker-0#1")
+    assert silence.begin == book.sent["s0n0", 0].dot_at
 
 
 # --- letters ---

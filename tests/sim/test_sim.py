@@ -26,6 +26,12 @@ from postroad.testing.sim.teller import tell
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = [f"{first}-{first + 14}" for first in (1, 16, 31, 46)]
+SEEN = (
+    "reply-before-sync",
+    "content-directory-not-synced",
+    "content-file-stays-open",
+    "shard-that-cannot-be-taken-stays-open",
+)
 KEPT = sorted((Path(__file__).parent / "stories").glob("*.json"))
 
 
@@ -122,7 +128,7 @@ def test_a_timeline_can_be_read():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["reply-before-sync", "content-directory-not-synced", "content-file-stays-open"])
+@pytest.mark.parametrize("name", SEEN)
 def test_a_bug_is_seen(name):
     done = sim("mutants", name, "--seeds", "20")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from tests.units.test_spool_transfer import LARGE, every, large, opened, rows
 from postroad.config.load import load_text
 from postroad.config.model import Settings
 from postroad.core import facts
+from postroad.core.faces import Disk
+from postroad.service import shards
 from postroad.service.adoptions import Adoptions
 from postroad.service.shards import Adoption, adopt, open_all_shards, open_shard, shard_numbers
 from postroad.service.threads import WorkerThreads
 from postroad.spool.face import Selection
 from postroad.spool.owner import LockOwner, ShardOwned
+from postroad.spool.shard import Shard
 from postroad.testing.fake_clock import FakeClock
 from postroad.testing.fake_outlet import FakeOutlet
 
@@ -190,6 +194,54 @@ def test_what_a_newer_postroad_wrote_is_named_and_not_waited_for(tmp_path: Path)
             await asyncio.wait_for(adoptions.wait(1_000.0), 20.0)
             assert adoptions.missing() == (3,)
             assert await asyncio.gather(*adoptions.tasks) == [0]
+        threads.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("what", ["close", "remove"])
+def test_a_stop_waits_for_what_is_under_way_before_the_lock_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A shard that is being closed, or removed, is nobody else's yet."""
+    begun, may_end = threading.Event(), threading.Event()
+    close, remove = Shard.close, shards.remove_shard
+
+    async def close_slowly(shard: Shard) -> None:
+        if shard.number == 3:
+            begun.set()
+            assert await asyncio.to_thread(may_end.wait, 20.0)
+        await close(shard)
+
+    def remove_slowly(directory: str, disk: Disk) -> None:
+        begun.set()
+        assert may_end.wait(20.0)
+        remove(directory, disk)
+
+    async def work() -> None:
+        await fill(tmp_path, 3, 7)
+        if what == "close":
+            monkeypatch.setattr(Shard, "close", close_slowly)
+        else:
+            monkeypatch.setattr(shards, "remove_shard", remove_slowly)
+        threads = WorkerThreads()
+        parts = {"settings": settings(tmp_path), "clock": FakeClock(NOW), "outlet": FakeOutlet(), "threads": threads}
+        async with open_shard(*list(parts.values()), number=1) as shard:
+            adoptions = Adoptions([Adoption(3, shard, **parts)])
+            adoptions.start()
+            assert await asyncio.to_thread(begun.wait, 20.0)
+            stopping = asyncio.ensure_future(adoptions.stop())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert adoptions.tasks[0].cancelling()
+            with pytest.raises(ShardOwned):
+                LockOwner(str(tmp_path / "shard-3"))
+            may_end.set()
+            await asyncio.wait_for(stopping, 20.0)
+            assert shard_numbers(tmp_path) == ([1, 3] if what == "close" else [1])
+            if what == "close":
+                LockOwner(str(tmp_path / "shard-3")).release()
+            assert shard.stats().messages == 7
         threads.close()
 
     run(work())

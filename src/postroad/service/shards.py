@@ -22,7 +22,7 @@ from postroad.core.ids import SHARDS_MAX
 from postroad.service.threads import WorkerThreads
 from postroad.spool.errors import StoreTooNew, StoreTrouble
 from postroad.spool.face import Spool, SpoolRefused
-from postroad.spool.ground import ShardSettings
+from postroad.spool.ground import ShardSettings, whole
 from postroad.spool.owner import LockOwner, Owner, ShardOwned
 from postroad.spool.real_disk import OsDisk
 from postroad.spool.removal import remove_shard
@@ -223,7 +223,7 @@ class Adoption:
             await self._empty()
             self.is_here = True
             self._settled.set()
-            await self._threads.run_blocking(remove_shard, directory, self._hands.disk)
+            await whole(self._threads.run_blocking(remove_shard, directory, self._hands.disk))
         finally:
             owner.release()
         await self._into.forget_copied(self.number)
@@ -239,7 +239,7 @@ class Adoption:
             await self._transfer.run()
         finally:
             self.spool = None
-            await asyncio.shield(shard.close())
+            await whole(shard.close())
 
     def _tell(self, why: str, *, over: bool = False) -> None:
         if over or why != self._trouble:

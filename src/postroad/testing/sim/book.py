@@ -50,6 +50,17 @@ class Sent(msgspec.Struct):
         return seen == self.hash or (bool(self.hash_ended) and seen == self.hash_ended)
 
 
+class Silence(msgspec.Struct, frozen=True):
+    """A client waited in vain, on a connection that stood."""
+
+    begin: float
+    end: float
+    """When its patience was over."""
+    client: str
+    address: str
+    worker: str
+
+
 class Take(msgspec.Struct):
     """A message that a next hop took as its own."""
 
@@ -131,6 +142,7 @@ class Book:
         self.time = time
         self.sent: dict[tuple[str, int], Sent] = {}
         self.takes: list[Take] = []
+        self.silences: list[Silence] = []
         self.refusals: dict[str, list[Refusal]] = {}
         """By recipient."""
         self.crashes: list[Crash] = []

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
+from typing import Final
 
 from postroad.core.faces import Dice
 from postroad.testing.sim import mail
-from postroad.testing.sim.book import Book, Sent
+from postroad.testing.sim.book import Book, Sent, Silence
 from postroad.testing.sim.house import TLS_PORT
 from postroad.testing.sim.kernel import START, Kernel
 from postroad.testing.sim.network import Network
@@ -21,10 +22,20 @@ from postroad.testing.sim.story import Letter, Sender
 from postroad.testing.sim.talk import Talk
 
 Reply = tuple[int, str]
+PIECE_AFTER: Final = 0.3
+"""Seconds after which what was sent before has come in, whatever the network does with it."""
 
 
 class Gone(Exception):
     """The connection is gone, or the client's patience."""
+
+
+class Unanswered(Gone):
+    """It is the patience that is gone: the connection stands."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__()
+        self.patience = patience
 
 
 class ClientTalk(Talk):
@@ -67,15 +78,15 @@ class ClientTalk(Talk):
             raise Gone
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
-        timer = loop.call_later(patience, self._wake_late, self._waiter)
+        timer = loop.call_later(patience, self._wake_late, self._waiter, patience)
         try:
             await self._waiter
         finally:
             timer.cancel()
 
-    def _wake_late(self, waiter: asyncio.Future[None]) -> None:
+    def _wake_late(self, waiter: asyncio.Future[None], patience: float) -> None:
         if not waiter.done():
-            waiter.set_exception(Gone())
+            waiter.set_exception(Unanswered(patience))
 
     async def tls(self, patience: float) -> None:
         self.begin_tls(server_side=False)
@@ -116,13 +127,20 @@ class Client:
             sent = self._begin(letter, attempt)
             try:
                 await self._try(letter, sent, breaks_off=letter.breaks_off and attempt == 0)
-            except Gone:
+            except Gone as gone:
+                self._note_silence(gone)
                 self._drop()
             except OSError:
                 self._talk = None
             if sent.code // 100 == 2 or (sent.code // 100 == 5 and sent.dot_at):
                 return
             await asyncio.sleep(1.0 + 20.0 * self._dice.random())
+
+    def _note_silence(self, gone: Gone) -> None:
+        if isinstance(gone, Unanswered) and self._talk is not None:
+            now, worker = self._kernel.now, self._talk.wire.other.process.name
+            self._book.silences.append(Silence(now - gone.patience, now, self.name, self._sender.address, worker))
+            self._book.note(f"{self.name} has waited for {gone.patience:.0f} s for {worker} to answer")
 
     def _begin(self, letter: Letter, attempt: int) -> Sent:
         content = self._content_of(letter, attempt)
@@ -215,8 +233,20 @@ class Client:
             await asyncio.sleep(0.1)
             sent.recipients.clear()
             raise Gone
-        talk.say(octets)
+        await self._say_content(talk, octets)
         await self._hear(talk, sent)
+
+    async def _say_content(self, talk: ClientTalk, octets: bytes) -> None:
+        """Say what ends with the final dot, all at once or in the pieces that this client makes of it."""
+        sender = self._sender
+        cuts = {len(octets) // 2: sender.pause} if sender.pause else {}
+        cuts |= {len(octets) - sender.last_octets: PIECE_AFTER} if sender.last_octets else {}
+        begin = 0
+        for cut, seconds in cuts.items():
+            talk.say(octets[begin:cut])
+            begin = cut
+            await asyncio.sleep(seconds)
+        talk.say(octets[begin:])
 
     async def _send_chunks(
         self,
@@ -247,6 +277,8 @@ class Client:
             talk.say(b"RSET\r\n")
             await talk.reply(self._sender.patience)
             return
+        if self._sender.pause:
+            await asyncio.sleep(self._sender.pause)
         talk.say(b"BDAT %d LAST\r\n" % len(chunks[-1]) + chunks[-1])
         await self._hear(talk, sent)
 

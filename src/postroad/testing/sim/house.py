@@ -194,6 +194,8 @@ class Worker:
         self.inbound: InboundServer | None = None
         self.outbound: Outbound | None = None
         self.is_serving = False
+        self.has_stopped = False
+        """True once a stop in order has come to its end."""
         self.settings = machine.settings
         self.generation = machine.reloads.generation
         self._steered: SteeredDestinations | None = None

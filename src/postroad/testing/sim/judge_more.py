@@ -25,6 +25,8 @@ TRANSACTION_MAX: Final = 2.0
 """Seconds from the reply to a recipient to the end of his transaction, with a host that is not slow."""
 JOURNEY: Final = 0.2
 """Seconds that a reply, and what follows it on the same connection, may be under way."""
+ANSWER_MAX: Final = 20.0
+"""Seconds within which whoever waits is answered, but for those in which the disk was slow."""
 TOKEN_LIFE: Final = 30.0
 """Seconds from a token to MAIL, at most: half of the minute that a rate is for in this world."""
 TOKEN_JOURNEY: Final = 1.0
@@ -35,12 +37,29 @@ def judge(played: Played) -> Verdict:
     """Return the verdict on one story, by all laws."""
     one = Judge(played)
     verdict = one.judge()
+    look_at_silences(one)
     _look_at_limits(one)
     look_at_people(one)
     look_at_times(one)
     look_at_facts(one)
     _look_at_the_end(one)
     return verdict
+
+
+def look_at_silences(judge: Judge) -> None:
+    """Whoever waits hears an answer, or that the connection is gone, unless the relay ended or its disk was slow."""
+    cut_off = {peer.address for peer in judge.plan.peers}  # hosts that send bounces, and may not be reached meanwhile
+    ends = (*judge.book.crashes, *judge.book.stops)
+    for one in judge.book.silences:
+        if one.address in cut_off or any(one.worker in end.workers and end.at <= one.end for end in ends):
+            continue
+        slow = sum(_overlap(one.begin, one.end, at, at + seconds_of(why)) for at, why in judge.played.troubles)
+        if one.end - one.begin - slow > ANSWER_MAX:
+            judge.breaks(f"silence: {one.client} has waited since {one.begin:.3f} until {one.end:.3f} for {one.worker}")
+
+
+def _overlap(begin: float, end: float, other_begin: float, other_end: float) -> float:
+    return max(0.0, min(end, other_end) - max(begin, other_begin))
 
 
 def look_at_reuse(judge: Judge) -> None:

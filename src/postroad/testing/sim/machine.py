@@ -31,6 +31,10 @@ DOWN_MIN = 0.05
 """Seconds a process is away at least: its successor has to be started."""
 
 
+STOPPED_LATER = 5.0
+"""Seconds after which it is tried again to stop a relay that was stopping: nobody cuts a stop in order short."""
+
+
 class Machine:
     """One machine with the relay on it."""
 
@@ -52,6 +56,8 @@ class Machine:
         self.crashes_max = 200
         self.is_busy: Callable[[], bool] = lambda: False
         """True while a next hop has a delivery in hand."""
+        self.on_stopped: Callable[[Worker], None] = lambda worker: None
+        """Called with who has stopped in order, before its process ends, to look at what it has left."""
         self.is_off = self.is_stopping = False
         self.count = plan.workers
         """How many workers there are now."""
@@ -108,8 +114,10 @@ class Machine:
         return [number for number in numbers if number >= self.count and number % self.count == slot]
 
     def resize(self, count: int) -> None:
-        """Stop in order, and start with so many workers."""
-        if not self.is_off:
+        """Stop in order, and start with so many workers; where it stops already, when that is over."""
+        if self.is_stopping:
+            self.kernel.after(STOPPED_LATER, self.resize, count)
+        elif not self.is_off:
             self.kernel.outside.loop.create_task(self._resize(count), name="resize")
 
     async def _resize(self, count: int) -> None:
@@ -123,6 +131,7 @@ class Machine:
         if self.is_off:
             return
         for worker in list(self.workers.values()):
+            self.on_stopped(worker)
             self.end(worker, silently=False)
         self.end_ledger(silently=False)
         self.end_front()
@@ -282,6 +291,7 @@ class Machine:
         async def stop() -> None:
             if worker.is_serving:
                 await worker.stop()
+                worker.has_stopped = True
             self.kernel.outside.loop.call_soon(_set, done)
 
         worker.process.loop.create_task(stop(), name="stop")

@@ -54,6 +54,11 @@ class Sender(msgspec.Struct, frozen=True):
     """Octets of a chunk, where it sends by BDAT (RFC 3030); 0: it sends by DATA."""
     ends_bare: bool = False
     """With ``chunk``: its letters end without CRLF, and go on by BDAT where the next hop has that."""
+    pause: float = 0.0
+    """Seconds for which it stops in the middle of each content."""
+    last_octets: int = 0
+    """How many octets of what it sends by DATA, the final dot's included, go by themselves, after the others have come
+    in; 0: all go together."""
 
 
 class Peer(msgspec.Struct, frozen=True):

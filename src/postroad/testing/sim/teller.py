@@ -16,6 +16,7 @@ from postroad.testing.sim.house import LOCAL, REFUSED, VOID
 from postroad.testing.sim.network import Weather
 from postroad.testing.sim.resolver import NO_SUCH_DOMAIN, NULL_MX
 from postroad.testing.sim.story import Letter, Peer, Plan, Sender
+from postroad.testing.sim.teller_meetings import with_meeting
 from postroad.testing.sim.teller_moods import with_mood
 from postroad.testing.sim.teller_people import with_people
 
@@ -59,7 +60,7 @@ def tell(seed: int, *, letters: int = LETTERS) -> Plan:
         has_ledger=dice.random() < 0.3,
         resizes=resizes,
     )
-    return with_people(with_mood(aim(dice, plan, span) if plan.blows else plan))
+    return with_meeting(with_people(with_mood(aim(dice, plan, span) if plan.blows else plan)))
 
 
 def _peers(dice: random.Random, span: float) -> tuple[Peer, ...]:

@@ -82,6 +82,9 @@ class World:
         self.kernel.outside.broke = lambda why: self.book.broken.append(f"{ITSELF}: {why}")
         self.machine = Machine(self.kernel, self.network, self.book, plan)
         self.machine.is_busy = self._is_busy
+        self.machine.on_stopped = self._look_at_stopped
+        self._left: list[str] = []
+        """By stops in the middle of the story."""
         self.zoos = [self._build(peer) for peer in plan.peers]
         self.clients = [self._client(sender) for sender in plan.senders]
         self._bounces = 0
@@ -157,6 +160,7 @@ class World:
         expire = max(one.expire for one in plan.all_terms)
         kernel.run(self._is_quiet, START + last + back + 2 * expire + SLACK + self._silence())
         is_quiet, is_stopped, left = self._end()
+        left += self._left if is_quiet else []
         machine.chaos.is_over = True
         if is_quiet and is_stopped:
             left += self._contents_left()
@@ -276,6 +280,10 @@ class World:
     async def _stop(self, done: list[bool]) -> None:
         await self.machine.stop()
         done.append(True)
+
+    def _look_at_stopped(self, worker: Worker) -> None:
+        if worker.has_stopped:  # else the next stop cut it short
+            self._left += [f"{text} after a stop" for text in (*_open_files(worker), *_reads(worker))]
 
     def _tasks_left(self) -> list[str]:
         return [
