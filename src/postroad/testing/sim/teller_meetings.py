@@ -107,7 +107,9 @@ def _steered(dice: random.Random, plan: Plan) -> Plan:
     if not plan.steps:
         steps = sorted((_step(dice, letters) for _ in range(dice.choice((4, 8)))), key=lambda step: step.at)
         plan = msgspec.structs.replace(plan, steps=tuple(steps))
-    spells = tuple(Spell("commit", step.at, 0.5, 0.6) for step in plan.steps)
+    spells = [Spell("commit", step.at, 0.5, 0.6) for step in plan.steps]
+    if dice.random() < 0.5:  # whoever reads meanwhile waits
+        spells += [Spell("slow", step.at - 0.5, 2.0, 0.5) for step in plan.steps]
     return msgspec.structs.replace(plan, spells=(*plan.spells[:2], *spells), blows=_few(plan, 2))
 
 
