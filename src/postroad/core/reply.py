@@ -90,6 +90,7 @@ SENDER_OK: Final = Reply(250, (1, 0), "Sender ok")
 RECIPIENT_OK: Final = Reply(250, (1, 5), "Recipient ok")
 QUEUED: Final = Reply(250, (6, 0), "Queued")
 READY_FOR_DATA: Final = Reply(354, None, "End data with <CR><LF>.<CR><LF>")
+AUTHENTICATED: Final = Reply(235, (7, 0), "Authentication successful")
 READY_FOR_TLS: Final = Reply(220, (0, 0), "Ready to start TLS")
 BYE: Final = Reply(221, (0, 0), "Bye")
 CANNOT_VERIFY: Final = Reply(252, (5, 2), "Cannot verify the user, but will take mail and try to deliver it")
@@ -115,6 +116,17 @@ AUTH_NOT_OFFERED: Final = Reply(503, (5, 1), "AUTH is not offered here")
 UNKNOWN_MECHANISM: Final = Reply(504, (5, 4), "Authentication mechanism not offered")
 BAD_BASE64: Final = Reply(501, (5, 2), "Cannot decode that as base64")
 AUTH_CANCELLED: Final = Reply(501, (7, 0), "Authentication cancelled")
+BAD_SASL_RESPONSE: Final = Reply(501, (5, 2), "Cannot understand that response of the mechanism")
+SASL_RESPONSE_TOO_LONG: Final = Reply(500, (5, 6), "Authentication response too long")
+# One answer to a wrong password, an unknown user and all else that concerns a person (RFC 4954 section 6).
+BAD_CREDENTIALS: Final = Reply(535, (7, 8), "Authentication credentials invalid")
+BINDING_DOWNGRADED: Final = Reply(535, (7, 8), "Channel binding is offered here, but the client was told otherwise")
+BINDING_NOT_KNOWN: Final = Reply(
+    535, (7, 8), "The only channel binding here is tls-server-end-point, with a -PLUS mechanism"
+)
+BINDING_WRONG: Final = Reply(
+    535, (7, 8), "Channel binding does not match: this TLS is not the one that the client sees"
+)
 # 521 and close. RFC 5321 section 3.8 names 421 for a close, but a 4yz would have the same broken
 # message come back for days.
 BARE_NEWLINE: Final = Reply(521, (5, 2), "Bare CR or LF refused, see RFC 5321 section 2.3.8")
@@ -143,5 +155,6 @@ TOO_MANY_ERRORS: Final = Reply(421, (7, 0), "Too many errors, closing")
 TOO_MANY_CONNECTIONS: Final = Reply(421, (7, 0), "Too many connections, try again later")
 TOO_MUCH_MAIL: Final = Reply(450, (7, 1), "Too many messages in too short a time, try again later")
 IDLE_TOO_LONG: Final = Reply(421, (4, 2), "Waited too long for you, closing")
+AUTH_TROUBLE: Final = Reply(454, (7, 0), "Cannot check credentials now, try again later")
 SHUTTING_DOWN: Final = Reply(421, (3, 2), "Shutting down, try again later")
 SESSION_TROUBLE: Final = Reply(421, (3, 0), "Local trouble, closing")
