@@ -303,26 +303,6 @@ def test_what_was_delivered_may_be_deleted_while_its_report_of_success_is_due():
     assert laws(played) == []
 
 
-@pytest.mark.parametrize(("mail_at", "law"), [(1_005.0, []), (1_005.2, ["dropped and delivered"])])
-def test_no_attempt_begins_after_a_drop(mail_at, law):
-    played = case()
-    order(played, "delete", recipients=1)
-    played.image.drops.append(Drop(1, BOB, "queue delete by person1", EPOCH + 5.05))
-    take(played, at=1_006.0, mail_at=mail_at)
-    assert laws(played) == law
-    crash(played, 1_005.5)  # of who had sent it: the octets are still on their way
-    assert laws(played) == []
-
-
-def test_what_two_shards_had_may_be_dropped_by_one_and_delivered_by_the_other():
-    played = case()
-    order(played, "delete", recipients=1)
-    played.image.drops.append(Drop(1, BOB, "queue delete by person1", EPOCH + 5.05))
-    take(played, at=1_006.0, mail_at=1_005.9)
-    played.plan = msgspec.structs.replace(played.plan, resizes=((1.0, 1),))
-    assert laws(played) == []
-
-
 def test_what_a_host_took_does_not_lie_in_a_maildir_too():
     played = case()
     store(played, at=1_002.0)

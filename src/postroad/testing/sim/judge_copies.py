@@ -43,11 +43,6 @@ def look_at_copies(judge: Judge, sent: Sent) -> None:
             is_report = "SUCCESS" in sent.notify and drop.rule.startswith("queue delete by ")
             if not is_report and _had_it(judge, sent, address, judge.latest(drop)):
                 judge.breaks(f"delivered and dropped: {address} by {drop.rule}, nothing was lost")
-            late = [take for take in takes if take.mail_at > judge.latest(drop) and not _is_of_the_dead(judge, take)]
-            if late and not judge.plan.resizes:  # else another shard may have had it too
-                judge.breaks(
-                    f"dropped and delivered: {address} by {drop.rule}, and an attempt began at {late[0].mail_at:.3f}"
-                )
 
 
 def _had_it(judge: Judge, sent: Sent, address: str, before: float) -> bool:
