@@ -151,6 +151,62 @@ def test_a_worker_that_comes_late_to_a_new_ledger_holds_what_was_lent_to_it(play
     play(script, workers=3)
 
 
+def stays_away(client):
+    """Have a worker, which lives, not connect again. Returns what ends that."""
+    client._link._tasks[0].cancel()
+
+    def comes():
+        client._link._tasks[0] = asyncio.create_task(client._link._keep_connected())
+
+    return comes
+
+
+def test_what_is_lent_is_not_forgotten_before_the_ledger_has_heard_whoever_may_hold_it(play):
+    async def script(world, one, two, three):
+        assert [await one.take_connection("to:a", 3) for _ in range(3)] == [True] * 3
+        await passes(0.01)
+        comes = stays_away(one)
+        await world.kill_ledger()
+        await world.start_ledger()
+        await simulated(lambda: two.is_there and three.is_there)
+        await passes(SETTLE_MAX + 0.5)
+        await world.kill_ledger()
+        await simulated(lambda: not two.is_there)
+        assert not await two.take_connection("to:a", 3), "the ledger in between never heard who holds it"
+        comes()
+        await world.start_ledger()
+        await simulated(lambda: one.is_there and two.is_there)
+        one.give_connection("to:a")
+        await passes(0.5)
+        await world.kill_ledger()
+        await simulated(lambda: not two.is_there and not three.is_there)
+        taken = [await client.take_connection("to:a", 3) for client in (two, three)]
+        assert taken.count(True) == 1, "all have been heard: what was given back is known"
+
+    play(script, workers=3)
+
+
+def test_what_could_not_be_lent_while_its_owner_was_absent_is_lent_when_he_comes(play):
+    async def script(world, one, two, three):
+        assert [await one.take_connection("to:a", 3) for _ in range(3)] == [True] * 3
+        await passes(0.01)
+        comes = [stays_away(client) for client in (one, two)]
+        await world.kill_ledger()
+        await world.start_ledger()
+        await simulated(lambda: three.is_there)
+        await passes(SETTLE_MAX + 0.5)
+        for come in comes:
+            come()
+            await passes(0.5)
+        assert two.is_there
+        await world.kill_ledger()
+        await simulated(lambda: not two.is_there)
+        assert not await two.take_connection("to:a", 3)
+        assert not await three.take_connection("to:a", 3)
+
+    play(script, workers=3)
+
+
 # --- what an earlier ledger had lent: slot 0 says it of its share, slot 1 asks, slot 2 is absent, slot 3 comes and goes
 
 
@@ -165,7 +221,8 @@ async def with_a_debt(world: LedgerWorld) -> None:
 async def announces(world: LedgerWorld, one: Stranger, slot: int, *values: wire.Value) -> None:
     """Announce a worker that stays the same however often it comes."""
     one.say(wire.Hello(slot, 4, f"worker {slot}", world.time()), *values, wire.Announced())
-    await simulated(lambda: one.heard(wire.Settled))
+    server = world.server
+    await simulated(lambda: server._settled and slot in server._by_slot and server._by_slot[slot].announced)
 
 
 async def leaves(one: Stranger) -> None:

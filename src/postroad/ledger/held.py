@@ -57,15 +57,14 @@ class Held:
         return (held[0] if held else 0) + lent < share_of(key, most, self._slot, self._workers)
 
     def lent(self, key: str, count: int) -> None:
-        """The ledger has told how many connections of our share others hold."""
-        self._lent_before.pop(key, None)
+        """The ledger has told how many connections of our share others hold, as far as it knows by now."""
         if count:
             self._lent[key] = count
         else:
             self._lent.pop(key, None)
 
     def settled(self) -> None:
-        """The ledger has told all that is lent."""
+        """The ledger has told all that is lent: it has heard all workers."""
         self._lent_before = {}
 
     # --- rates ---

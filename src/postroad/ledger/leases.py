@@ -92,6 +92,8 @@ class Leases:
             self.hold(slot, key, most, count)
         for key, count in before:
             self._release(self._keys[key], key, slot, count, now)
+        for key, entry in self._keys.items():  # what could be lent by nobody while this one was absent is lent by it
+            self._lend(entry, key)
 
     def owe(self, slot: int, owed: dict[str, int]) -> None:
         """Note what an earlier ledger has lent of a worker's shares: perhaps to one that is absent.

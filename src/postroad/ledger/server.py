@@ -63,6 +63,7 @@ class LedgerServer:
         self._returning: dict[int, float] = {}  # slot -> until when its leases are kept
         self._workers = 0  # not known before somebody says it
         self._settled = False
+        self._unsure: dict[Peer, None] = {}  # were told what is lent of theirs by those that we have heard
         self._unanswered: list[tuple[Peer, wire.Question]] = []
         self._writes: set[asyncio.Task[None]] = set()
         self._listening: socket | None = None
@@ -106,6 +107,7 @@ class LedgerServer:
 
     def _on_lost(self, peer: Peer, why: str) -> None:
         self._peers.pop(peer, None)
+        self._unsure.pop(peer, None)
         if why:
             self._tell_trouble(f"worker {peer.slot}: {why}")
         if self._by_slot.get(peer.slot) is not peer:
@@ -140,6 +142,13 @@ class LedgerServer:
 
     def _settle(self, now: float) -> None:
         """Begin to answer if that is time, and see who is still absent."""
+        self._look_who_is_here(now)
+        if self._settled and not self._leases.absent:
+            unsure, self._unsure = self._unsure, {}
+            for peer in unsure:
+                peer.wire.say(wire.Settled())
+
+    def _look_who_is_here(self, now: float) -> None:
         if self._settled and not self._leases.absent and not self._returning:
             self._leases.forget_owed()
             return
@@ -163,8 +172,9 @@ class LedgerServer:
                     self._answer(peer, question, now)
 
     def _end_announcement(self, slot: int, peer: Peer) -> None:
+        """Tell what is lent; that this is all only when nobody is absent who may hold more of it (``_settle``)."""
         self._leases.tell_lent(slot)
-        peer.wire.say(wire.Settled())
+        self._unsure[peer] = None
 
     def _on_hello(self, peer: Peer, hello: wire.Hello) -> None:
         peer.said_hello = True
@@ -180,6 +190,7 @@ class LedgerServer:
             if other is not None:
                 other.wire.close()
                 self._peers.pop(other, None)
+                self._unsure.pop(other, None)
         peer.wire.say(wire.Welcome())
 
     def _on_announced(self, peer: Peer, now: float) -> None:

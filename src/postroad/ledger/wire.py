@@ -177,7 +177,8 @@ class Welcome(Value, frozen=True, tag=1):
 
 
 class Settled(Value, frozen=True, tag=2):
-    """All of yours that is lent has been said: forget what an earlier connection said."""
+    """All of yours that is lent has been said, and no worker is absent who may hold more of it: forget what an earlier
+    connection said."""
 
 
 class Taken(Value, frozen=True, tag=3):
