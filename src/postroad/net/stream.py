@@ -94,6 +94,10 @@ class SocketStream(asyncio.Protocol):
         return self._tls.peer_certificate if self._tls is not None else None
 
     @property
+    def channel_binding(self) -> bytes:
+        return self._tls.channel_binding if self._tls is not None else b""
+
+    @property
     def unread(self) -> bool:
         return bool(self._held)
 

@@ -40,6 +40,13 @@ class Stream(Protocol):
         """The peer's certificate (DER), or None."""
 
     @property
+    def channel_binding(self) -> bytes:
+        """tls-server-end-point of the server's certificate in use here, whichever side we are (RFC 5929 section 4).
+
+        b"" in clear text, and where it has none.
+        """
+
+    @property
     def unread(self) -> bool:
         """True if octets have arrived that nobody has read."""
 

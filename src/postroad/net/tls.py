@@ -16,6 +16,7 @@ from typing import Final, Literal, NamedTuple
 from postroad.core.faces import Clock, Outlet
 from postroad.core.facts import Trouble
 from postroad.core.units import DAY, SECOND
+from postroad.net.channel_binding import ServerContext, server_end_point
 from postroad.net.errors import why_os, why_tls
 
 CHECK_EVERY: Final = 5 * SECOND
@@ -185,7 +186,7 @@ class _Loaded:
         self.pair = pair
         self.signature = _signature(pair, read)  # before reading, so that a change meanwhile is seen
         self.context = _server_context(pair, minimum, read)
-        self.expires_at = _expiry(pair.certificate, read)
+        self.expires_at, self.context.binding = _expiry_and_binding(pair.certificate, read)
         self.trouble = ""
 
 
@@ -194,8 +195,8 @@ def _common(context: ssl.SSLContext, minimum: ssl.TLSVersion) -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
 
 
-def _server_context(pair: Pair, minimum: ssl.TLSVersion, read: Callable[[str], str]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _server_context(pair: Pair, minimum: ssl.TLSVersion, read: Callable[[str], str]) -> ServerContext:
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     _common(context, minimum)
     context.num_tickets = 1  # each costs a signature's worth of time, and few clients resume
     try:
@@ -236,13 +237,15 @@ def _state(path: str) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _expiry(path: str, read: Callable[[str], str]) -> float:
-    """Return when the first certificate of a PEM file ends, seconds since the epoch, UTC."""
+def _expiry_and_binding(path: str, read: Callable[[str], str]) -> tuple[float, bytes]:
+    """Return when the first certificate of a PEM file ends, seconds since the epoch, UTC, and its channel binding."""
     from cryptography import x509  # late: 10 ms, and nothing without TLS needs it
+    from cryptography.hazmat.primitives.serialization import Encoding
 
     with open(read(path), "rb") as file:
         octets = file.read()
     try:
-        return x509.load_pem_x509_certificate(octets).not_valid_after_utc.timestamp()
+        certificate = x509.load_pem_x509_certificate(octets)
     except ValueError as error:
         raise CertificateError(f"{path} cannot be read as a certificate: {error}") from error
+    return certificate.not_valid_after_utc.timestamp(), server_end_point(certificate.public_bytes(Encoding.DER))

@@ -14,6 +14,7 @@ import contextlib
 import ssl
 from typing import Final
 
+from postroad.net.channel_binding import binding_of
 from postroad.net.errors import StreamBroken, TlsFailed, why_tls
 
 RECORD_MAX: Final = 16_384
@@ -107,3 +108,8 @@ class TlsLayer:
     def peer_certificate(self) -> bytes | None:
         """The peer's certificate (DER), or None if it sent none."""
         return self._object.getpeercert(binary_form=True)
+
+    @property
+    def channel_binding(self) -> bytes:
+        """tls-server-end-point, RFC 5929 section 4; b"" where the certificate has none."""
+        return binding_of(self._object)
