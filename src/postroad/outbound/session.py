@@ -87,6 +87,7 @@ class NextHopSession:
         "_engine",
         "_hello_name",
         "_is_broken",
+        "_is_content_out",
         "_loop",
         "_stream",
         "_timeouts",
@@ -106,6 +107,7 @@ class NextHopSession:
         self._loop = asyncio.get_running_loop()
         self._is_broken = False
         self._at = Stage.GREETING  # where the attempt is, should it break off
+        self._is_content_out = False  # in the same flight as the commands: it may be taken before a reply is heard
         self.host = host or stream.peer
         self.messages = 0
         """Messages tried on this connection so far."""
@@ -261,6 +263,7 @@ class NextHopSession:
             numbers = [number for number in numbers if number not in fitted.refused]
         chunk = content.octets if fitted.by_chunk else None
         while numbers:
+            self._is_content_out = False
             self._check_silence()
             transaction = Transaction(self._engine, envelope, numbers, size=content.size, fit=fitted, chunk=chunk)
             try:
@@ -360,6 +363,7 @@ class NextHopSession:
         """Send commands; the last ``content`` octets are content. If that fails, what the next hop said before (421,
         perhaps) is still there to be heard."""
         self._dialogue.say(octets, content)
+        self._is_content_out = content > 0
         with contextlib.suppress(AttemptError):
             await self._write(octets)
 
@@ -386,7 +390,9 @@ class NextHopSession:
         self._is_broken = True
         if reply is None or reply.code != 421:
             self._dialogue.remark(f"({why})")
-        return AttemptError(Scope.STREAM, reply, self._at, why)
+        is_goodbye = reply is not None and reply.code == 421  # whoever says that to MAIL or RCPT took nothing
+        at = Stage.DOT if self._is_content_out and not is_goodbye else self._at
+        return AttemptError(Scope.STREAM, reply, at, why)
 
 
 def _unreadable(error: ContentTrouble) -> AttemptError:
