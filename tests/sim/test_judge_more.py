@@ -30,7 +30,13 @@ from postroad.testing.sim.book import Crash, Refusal, Silence
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
 from postroad.testing.sim.judge import Judge
-from postroad.testing.sim.judge_facts import look_at_delivered, look_at_dropped, look_at_ended, look_at_reported
+from postroad.testing.sim.judge_facts import (
+    look_at_delivered,
+    look_at_dropped,
+    look_at_ended,
+    look_at_made,
+    look_at_reported,
+)
 from postroad.testing.sim.judge_more import look_at_rate, look_at_reuse, look_at_silences, look_at_times
 from postroad.testing.sim.judge_steering import BY_HAND
 from postroad.testing.sim.story import Terms
@@ -334,3 +340,19 @@ def test_a_report_tells_what_its_fact_says():
         assert broken(played, look_at_reported) == 1
     crash(played, 1_005.25)  # between its commit and its fact
     assert broken(played, look_at_reported) == 0
+
+
+def test_a_report_that_is_told_of_is_there():
+    played = case()
+    tell(played, Reported(at=EPOCH + 5.2, message=1, report=REPORT, action="failed", to=SENDER, recipients=(BOB,)))
+    assert broken(played, look_at_made) == 1
+    report(played)
+    assert broken(played, look_at_made) == 1  # another one
+    played.book.takes[0].name = f"<{format_id(REPORT)}@relay.example>"
+    assert broken(played, look_at_made) == 0
+    played.book.takes.clear()
+    played.image.drops.append(Drop(REPORT, SENDER, "null-sender", EPOCH + 9.0))
+    assert broken(played, look_at_made) == 0
+    played.image.drops.clear()
+    played.image.waiting.append((REPORT, 0, "home.example", 0))
+    assert broken(played, look_at_made) == 0

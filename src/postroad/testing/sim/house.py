@@ -8,6 +8,7 @@ service/worker.py plugs in the real ones (keep in step with it). Does not own: w
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -75,8 +76,11 @@ def settings_of(plan: Plan, terms: Terms | None = None) -> Settings:
         f'[[route]]\nto = "{domain}"\nvia = "{_ROUTES[kind]}"\n'
         for domain, kind in {**ROUTES, **dict(terms.routes)}.items()
     )
+    if plan.unwarned:
+        routes += f'[[route]]\nto = "{plan.unwarned}"\nvia = "mx"\nretry = {{ warn = "never" }}\n'
     limits = f"connections = {plan.places}\n" if plan.places else ""
     limits += f"connections_per_ip = {plan.places_per_ip}\n" if plan.places_per_ip else ""
+    ours = sorted({one for peer in plan.peers for one in peer.domains})
     rate = f'rate = "{plan.rate}/min"' if plan.rate else ""
     text = f"""
 data_dir = "{DATA}"
@@ -91,6 +95,7 @@ role = "mx"
 tls = "implicit"
 [relay]
 networks = ["10.0.0.0/8"]
+domains = {json.dumps(ours)}
 [limits]
 {limits}[spool]
 body_file_above = "{plan.file_above}B"

@@ -30,6 +30,7 @@ def look_at_facts(judge: Judge) -> None:
     look_at_dropped(judge)
     look_at_ended(judge)
     look_at_reported(judge)
+    look_at_made(judge)
     for _, fact in judge.facts["SessionBroke"]:
         if fact.ours:
             judge.breaks(f"error of ours: {fact.why}")
@@ -126,3 +127,17 @@ def look_at_reported(judge: Judge) -> None:
             judge.breaks(
                 f"fact: {take.peer} took a report that {missing[0][0]} is {missing[0][1]}, and no fact says so"
             )
+
+
+def look_at_made(judge: Judge) -> None:
+    """Each report that was told of is there: somebody took it, it was dropped, or it waits.
+
+    It is told once it is durable, so no crash takes it back.
+    """
+    there = {id_of(take.name) for take in judge.book.takes if take.report}
+    there |= {id_of(one.seen.name) for one in judge.image.stored if one.seen.report}
+    there |= names_of({drop.message for drop in judge.image.drops} | set(judge.waiting))
+    for when, fact in judge.facts["Reported"]:
+        if not names_of({fact.report}) & there:
+            told = f"that {fact.recipients[0]} is {fact.action}"
+            judge.breaks(f"fact: a report {told} is told of at {when:.3f}, and there is none")

@@ -35,6 +35,8 @@ class SimResolver:
     async def mx(self, domain: str) -> tuple[Sequence[MxHost], Answer]:
         peers = self._by_domain.get(domain, [])
         await self._ask(domain, peers)
+        if slow := max((peer.names_slow for peer in peers), default=0.0):
+            await asyncio.sleep(slow * self._dice.random())
         if domain == NULL_MX:
             return (MxHost(0, ""),), self._answer()
         if not peers:

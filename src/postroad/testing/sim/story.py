@@ -103,6 +103,8 @@ class Peer(msgspec.Struct, frozen=True):
     """Spans in which the relay and this host do not reach each other."""
     names_fail: float = 0.0
     """Share of DNS questions about its domains that are not answered."""
+    names_slow: float = 0.0
+    """Seconds until the hosts of its domains are told, at most."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -173,6 +175,8 @@ class Plan(msgspec.Struct, frozen=True):
     """One worker asks a ledger too, as in production."""
     resizes: tuple[tuple[float, int], ...] = ()
     """At a time the relay is stopped in order, and started with so many workers: fewer, and shards are adopted."""
+    unwarned: str = ""
+    """A domain whose delays nobody is told of."""
     steps: tuple[Step, ...] = ()
     """What people do. With any there is a front, and in the end somebody releases what is held."""
 

@@ -15,6 +15,7 @@ import msgspec
 from postroad.testing.sim.aims import aim_at_one
 from postroad.testing.sim.chaos import LEDGER, Blow, Ill, Spell
 from postroad.testing.sim.story import Plan
+from postroad.testing.sim.teller_seldom import with_seldom
 
 _MOODS: Final = {"ill": 20, "mild": 5, "crowded": 7, "bereft": 8, "aimed": 6, "": 54}
 """In percent of all stories."""
@@ -48,7 +49,8 @@ def with_mood(plan: Plan) -> Plan:
     dice = random.Random(plan.seed * 37 + 11)  # noqa: S311 - to be repeated is its purpose
     plan = _with_chunks(dice, plan)
     mood = dice.choices(list(_MOODS), list(_MOODS.values()))[0]
-    return _with_oddities(dice, _CHANGES[mood](dice, plan) if mood else plan)
+    plan = _with_oddities(dice, _CHANGES[mood](dice, plan) if mood else plan)
+    return with_seldom(dice, mood, plan)
 
 
 def _with_chunks(dice: random.Random, plan: Plan) -> Plan:
