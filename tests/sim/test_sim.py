@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from postroad.testing.sim.mutant_list import MUTANTS
-from postroad.testing.sim.mutants import PATCHES, SOURCE, Hunt, apply, patch, what_came
+from postroad.testing.sim.mutant_list import HARMLESS, MUTANTS
+from postroad.testing.sim.mutants import PATCHES, SOURCE, Hunt, all_mutants, apply, hunt_all, patch, what_came
 from postroad.testing.sim.places import MOMENTS, PLACES
 from postroad.testing.sim.shrink import shrink
 from postroad.testing.sim.story import Plan
@@ -143,6 +143,14 @@ def test_a_bug_is_looked_for_where_and_with_as_many_processes_as_wanted():
     assert "NOT FOUND in seeds 31-30," in none.stdout
     how = Hunt(seeds=20, letters=9, first=31, jobs=2)
     assert how.arguments == ["run", "31-50", "--stop", "--brief", "--letters", "9", "--jobs", "2"]
+
+
+def test_a_bug_that_can_do_no_harm_is_named_and_not_looked_for():
+    said = []
+    name, reason = next(iter(HARMLESS.items()))
+    assert set(HARMLESS) <= set(all_mutants())
+    assert hunt_all([name], Hunt(seeds=1_000_000, letters=100), say=said.append) == 0
+    assert said == [f"{name:36} DOES NO HARM: {reason}"]
 
 
 def test_what_the_simulation_cannot_play_is_not_found():

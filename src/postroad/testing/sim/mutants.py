@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from postroad.testing.sim.book import ITSELF
-from postroad.testing.sim.mutant_list import MUTANTS, Mutant
+from postroad.testing.sim.mutant_list import HARMLESS, MUTANTS, Mutant
 
 SOURCE: Final = Path(__file__).resolve().parents[3]
 PATCHES: Final = SOURCE.parent / "tests" / "sim" / "mutants"
@@ -121,10 +121,13 @@ def all_mutants() -> dict[str, Callable[[Path], str]]:
 
 
 def hunt_all(names: Iterable[str], how: Hunt, *, say: Callable[[str], None]) -> int:
-    """Look for all, or for the named ones; 1 if one was not found."""
+    """Look for all, or for the named ones, but for those that can do no harm; 1 if one was not found."""
     missing = 0
     known = all_mutants()
     for name in list(names) or list(known):
+        if name in HARMLESS:
+            say(f"{name:36} DOES NO HARM: {HARMLESS[name]}")
+            continue
         found = hunt(name, known[name], how)
         if found.trouble:
             say(f"{name:36} CANNOT RUN: {found.trouble}")
