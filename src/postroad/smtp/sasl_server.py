@@ -9,11 +9,7 @@ bottom. Unknown users look like known ones, in what is said and when. docs/adr/0
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import re
-from base64 import b64encode
-from binascii import a2b_base64
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -23,7 +19,6 @@ from postroad.core.reply import Reply
 from postroad.smtp.errors import DriverError
 from postroad.smtp.sasl import (
     NAME_MAX,
-    NONCE_MAX,
     PASSWORD_MAX,
     RESPONSE_MAX,
     SALT_SIZE,
@@ -37,11 +32,20 @@ from postroad.smtp.sasl import (
     Succeeded,
 )
 from postroad.smtp.saslprep import NotPrepared, prepare
+from postroad.smtp.scram import (
+    BINDING,
+    CLIENT_FINAL,
+    CLIENT_FIRST,
+    PROOF_SIZE,
+    from_base64,
+    is_proof,
+    sign,
+    to_base64,
+    unescaped,
+)
 
 MECHANISMS: Final = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN")
 """Those that ``begin`` knows, the strongest first."""
-BINDING: Final = "tls-server-end-point"
-"""RFC 5929 section 4. Not tls-unique, which TLS 1.3 has not; not tls-exporter (RFC 9266), which Python's ssl cannot."""
 
 _Dialogue = Generator[Challenge | NeedPassword | NeedKeys, Any, str]
 """Yields what it needs, is sent the answer, returns the user; raises _Refusal."""
@@ -173,18 +177,7 @@ def _check(name: str, password: str, acts_as: str) -> _Dialogue:
 
 # --- SCRAM -----------------------------------------------------------------------------------------
 
-# RFC 5802 section 7, in its names. A reserved-mext (m=) does not match and fails, as section 5.1 demands.
-_SASLNAME: Final = r"(?:[^\0,=]|=2C|=3D)+"
-_NONCE: Final = rf"[!-+\--~]{{1,{NONCE_MAX}}}"
-_EXTENSIONS: Final = r"(?:,[bdfghjkloqtuwxyzA-Z]=[^\0,]+)*"
-"""Attributes that nobody has defined: ignored."""
-_BASE64: Final = r"[A-Za-z0-9+/]+={0,2}"
-_CLIENT_FIRST: Final = re.compile(
-    rf"((?:p=([A-Za-z0-9.-]+)|[ny]),(?:a=({_SASLNAME}))?,)(n=({_SASLNAME}),r=({_NONCE}){_EXTENSIONS})"
-)
-_CLIENT_FINAL: Final = re.compile(rf"(c=({_BASE64}),r=({_NONCE}){_EXTENSIONS}),p=({_BASE64})")
-_PROOF_SIZE: Final = 32
-_NOBODY: Final = bytes(_PROOF_SIZE)
+_NOBODY: Final = bytes(PROOF_SIZE)
 """Keys of unknown users: nobody knows of what it is the hash."""
 
 
@@ -197,33 +190,33 @@ def _scram(
     fake_salt: Callable[[str], bytes],
 ) -> _Dialogue:
     """RFC 5802 section 5 with SHA-256 (RFC 7677 section 3)."""
-    match = _CLIENT_FIRST.fullmatch(_text((yield from _first(initial))))
+    match = CLIENT_FIRST.fullmatch(_text((yield from _first(initial))))
     if match is None:
         _malformed()
     gs2_header, binding_name, acts_as, client_first_bare, name, client_nonce = match.groups()
     _check_flag(gs2_header[0], binding_name, is_plus=is_plus, is_offered=bool(binding))
-    user = _prepared(_unescaped(name), NAME_MAX)
-    may_act = acts_as is None or _prepared(_unescaped(acts_as), NAME_MAX) == user
+    user = _prepared(unescaped(name), NAME_MAX)
+    may_act = acts_as is None or _prepared(unescaped(acts_as), NAME_MAX) == user
 
     found: ScramKeys | None = yield NeedKeys(user)
     nobody = ScramKeys(SCRAM_ITERATIONS, fake_salt(user)[:SALT_SIZE], _NOBODY, _NOBODY)  # made for all: it takes time
     keys = found or nobody
     whole_nonce = client_nonce + nonce()
-    server_first = f"r={whole_nonce},s={_base64(keys.salt)},i={keys.iterations}"
+    server_first = f"r={whole_nonce},s={to_base64(keys.salt)},i={keys.iterations}"
 
-    match = _CLIENT_FINAL.fullmatch(_text((yield from _ask(server_first.encode("ascii")))))
+    match = CLIENT_FINAL.fullmatch(_text((yield from _ask(server_first.encode("ascii")))))
     if match is None:
         _malformed()
     without_proof, bound, echoed_nonce, proof = match.groups()
     if not hmac.compare_digest(_unbase64(bound), gs2_header.encode("utf-8") + (binding if is_plus else b"")):
         raise _Refusal(reply.BINDING_WRONG)
     auth_message = f"{client_first_bare},{server_first},{without_proof}".encode()
-    is_right = _is_proof(_unbase64(proof), keys.stored_key, auth_message)
+    is_right = is_proof(_unbase64(proof), keys.stored_key, auth_message)
     if not (is_right and found and may_act and echoed_nonce == whole_nonce):
         raise _Refusal(reply.BAD_CREDENTIALS)
 
-    signature = hmac.digest(keys.server_key, auth_message, "sha256")
-    if (yield from _ask(b"v=" + _base64(signature).encode("ascii"))):
+    signature = sign(keys.server_key, auth_message)
+    if (yield from _ask(b"v=" + to_base64(signature).encode("ascii"))):
         _malformed()  # SMTP has no room for data beside a success: the client answers them with nothing
     return user
 
@@ -236,26 +229,9 @@ def _check_flag(flag: str, name: str | None, *, is_plus: bool, is_offered: bool)
         raise _Refusal(reply.BINDING_NOT_KNOWN)
 
 
-def _is_proof(proof: bytes, stored_key: bytes, auth_message: bytes) -> bool:
-    """RFC 5802 section 3: ClientKey, which the proof hides under the signature, hashes to StoredKey."""
-    if len(proof) != _PROOF_SIZE:
-        return False
-    signature = hmac.digest(stored_key, auth_message, "sha256")
-    client_key = bytes(one ^ other for one, other in zip(proof, signature, strict=True))
-    return hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)
-
-
-def _unescaped(name: str) -> str:
-    return name.replace("=2C", ",").replace("=3D", "=")
-
-
-def _base64(octets: bytes) -> str:
-    return b64encode(octets).decode("ascii")
-
-
 def _unbase64(text: str) -> bytes:
     try:
-        return a2b_base64(text, strict_mode=True)
+        return from_base64(text)
     except ValueError:
         _malformed()
 
