@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -27,8 +28,9 @@ from tests.sim.evidence import (
 from postroad.core.facts import Dropped, Reported
 from postroad.core.ids import format_id
 from postroad.testing.sim.book import Crash, Refusal, Silence
+from postroad.testing.sim.chaos import Spell
 from postroad.testing.sim.disk_image import Drop
-from postroad.testing.sim.house import EPOCH
+from postroad.testing.sim.house import EPOCH, Ledger, Worker
 from postroad.testing.sim.judge import Judge
 from postroad.testing.sim.judge_facts import (
     look_at_delivered,
@@ -40,7 +42,8 @@ from postroad.testing.sim.judge_facts import (
 from postroad.testing.sim.judge_more import look_at_rate, look_at_reuse, look_at_silences, look_at_times
 from postroad.testing.sim.judge_steering import BY_HAND
 from postroad.testing.sim.story import Terms
-from postroad.testing.sim.world import Played
+from postroad.testing.sim.teller import tell as told
+from postroad.testing.sim.world import Played, World
 
 
 def broken(played: Played, law: Any) -> int:
@@ -168,16 +171,33 @@ def test_a_connection_carries_as_many_messages_as_may_be_allowed():
     assert broken(played, look_at_reuse) == 0
 
 
-@pytest.mark.parametrize(("well_after", "found"), [(19.0, 1), (21.0, 0)])
-@pytest.mark.parametrize("breaks_tls", [0.0, 0.1])
-def test_a_rate_is_looked_at_once_no_token_of_bad_times_is_left(breaks_tls, well_after, found):
+@pytest.mark.parametrize(
+    ("well_after", "habits", "found"),
+    [
+        (19.0, {"breaks_tls": 0.1}, 1),
+        (21.0, {"breaks_tls": 0.1}, 0),
+        (21.0, {"slow": 0.5}, 0),
+        (21.0, {"down": ((1.0, 2.0),)}, 0),
+        (21.0, {"dot_4xx": 0.5}, 1),  # nobody waits for that
+        (1e9, {}, 1),
+    ],
+)
+def test_a_rate_is_looked_at_once_no_token_of_bad_times_is_left(well_after, habits, found):
     played = case()
-    peer = msgspec.structs.replace(PEER, domains=("d0.example",), well_after=well_after, breaks_tls=breaks_tls)
+    peer = msgspec.structs.replace(PEER, domains=("d0.example",), well_after=well_after, **habits)
     played.plan = msgspec.structs.replace(played.plan, peers=(peer,), rate=2)
     for at in (1_050.0, 1_051.0, 1_052.0):
         take(played, at=at)
     assert broken(played, look_at_rate) == found
     played.plan = msgspec.structs.replace(played.plan, rate=3)
+    assert broken(played, look_at_rate) == 0
+    played.plan = msgspec.structs.replace(played.plan, rate=2, spells=(Spell("hang", 5.0, 600.0),))
+    assert broken(played, look_at_rate) == found
+    peers = (msgspec.structs.replace(peer, chunking=True),)
+    chunks = msgspec.structs.replace(played.plan, peers=peers)
+    assert broken(msgspec.structs.replace(played, plan=chunks), look_at_rate) == 0
+    played.plan = msgspec.structs.replace(played.plan, spells=())
+    played.book.takes[0].mail_at = 990.0  # its content was read for so long
     assert broken(played, look_at_rate) == 0
 
 
@@ -356,3 +376,22 @@ def test_a_report_that_is_told_of_is_there():
     played.image.drops.clear()
     played.image.waiting.append((REPORT, 0, "home.example", 0))
     assert broken(played, look_at_made) == 0
+
+
+# --- what is left ---
+
+
+@pytest.mark.parametrize(
+    ("believed", "held", "found"),
+    [
+        ({0: {"to:a": 2}, 1: {"to:a": 1}}, {0: {"to:a": 2}, 1: {"to:a": 1}}, []),
+        ({0: {"to:a": 2}}, {0: {"to:a": 1}}, ["worker-0 holds 1 connections of to:a, and the ledger says 2"]),
+        ({1: {"to:a": 1}}, {0: {"to:a": 1}}, ["worker-1 holds 0 connections of to:a, and the ledger says 1"]),
+        ({}, {0: {}, 1: {}}, []),
+    ],
+)
+def test_what_the_ledger_believes_to_be_held_though_nobody_holds_it_is_a_leak(believed, held, found):
+    world = World(told(3, letters=6))
+    world.machine.ledger = cast("Ledger", SimpleNamespace(holds=believed))
+    world.machine.workers = {slot: cast("Worker", SimpleNamespace(holds=counts)) for slot, counts in held.items()}
+    assert world.machine.misbooked() == found

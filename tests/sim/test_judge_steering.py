@@ -222,3 +222,16 @@ def test_a_limit_may_be_exceeded_where_a_worker_died_while_there_was_no_ledger(l
     assert len(all_laws(played)) == 1
     crash(played, worker_at)
     assert len(all_laws(played)) == found
+
+
+@pytest.mark.parametrize(("worker_at", "found"), [(1_049.0, 1), (1_052.0, 0), (1_058.0, 0), (1_064.0, 1)])
+def test_a_ledger_that_hangs_does_not_know_of_a_worker_that_dies_meanwhile(worker_at, found):
+    played = case()
+    peers = (msgspec.structs.replace(PEER, domains=("d0.example",)),)
+    played.plan = msgspec.structs.replace(played.plan, peers=peers, connections=2)
+    take(played)
+    played.book.hangs.append((1_050.0, 8.0))
+    played.book.held = [(1_070.0, "mx0", 5)]
+    assert len(all_laws(played)) == 1, "a hang alone excuses nothing"
+    crash(played, worker_at)
+    assert len(all_laws(played)) == found

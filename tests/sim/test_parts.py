@@ -15,7 +15,7 @@ from postroad.testing.memory_disk import MemoryDisk
 from postroad.testing.seeded_dice import SeededDice
 from postroad.testing.sim import mail
 from postroad.testing.sim.book import Book, Sent
-from postroad.testing.sim.chaos import Blow, Chaos
+from postroad.testing.sim.chaos import Blow, Chaos, Spell
 from postroad.testing.sim.clients import Client
 from postroad.testing.sim.disk import ProcessDisk
 from postroad.testing.sim.house import Worker
@@ -72,6 +72,30 @@ def test_the_dead_do_nothing_more():
     run(kernel)
     assert seen == [1.0, 2.0, 3.0]
     process.loop.tasks.clear()
+
+
+def test_who_is_stopped_does_what_was_due_when_it_goes_on():
+    kernel = Kernel()
+    process, done = Process(kernel, "one"), []
+    process.loop.call_later(1.0, done.append, "a timer")
+    kernel.after(0.5, process.stop)
+    kernel.after(0.7, kernel.enter, process, done.append, "a word")
+    kernel.after(2.0, lambda: done.append(f"{len(done)} until now"))
+    kernel.after(3.0, process.go_on)
+    kernel.after(3.5, kernel.enter, process, done.append, "the next")
+    run(kernel)
+    assert done == ["0 until now", "a word", "a timer", "the next"]
+
+
+def test_who_dies_while_it_is_stopped_does_nothing_more():
+    kernel = Kernel()
+    process, done = Process(kernel, "one"), []
+    kernel.after(0.5, process.stop)
+    kernel.after(0.7, kernel.enter, process, done.append, "a word")
+    kernel.after(0.8, process.die)
+    kernel.after(0.9, process.go_on)
+    run(kernel)
+    assert done == []
 
 
 def test_what_nobody_caught_is_told():
@@ -271,6 +295,15 @@ def test_an_operation_goes_on_if_nothing_fell_and_counts_no_crash(when):
     assert not played.book.crashes
     file.write(b", world")
     assert file.read_at(5, 9) == b", world"  # the blow is spent
+
+
+@pytest.mark.parametrize(("path", "found"), [("", [True, True]), ("/shard-1/", [False, True])])
+def test_a_disk_may_be_ill_in_places(path, found):
+    kernel = Kernel()
+    chaos = Chaos(kernel, SeededDice(1), (Spell("sync", 0.0, 10.0, path=path),))
+    process = Process(kernel, "one")
+    paths = ("/data/shard-0/spool.db-wal", "/data/shard-1/spool.db-wal")
+    assert [chaos.look(process, "sync", one)[1] is not None for one in paths] == found
 
 
 def test_a_crash_is_counted_where_it_fell():

@@ -149,6 +149,8 @@ class Book:
         self.stops: list[Crash] = []
         """Orderly ends of workers, likewise."""
         self.starts: list[tuple[float, str]] = []
+        self.hangs: list[tuple[float, float]] = []
+        """When the ledger was stopped, and for how many seconds."""
         self.lines: list[tuple[float, str]] = []
         """The timeline."""
         self.waiting_dots = 0

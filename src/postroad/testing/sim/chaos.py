@@ -75,6 +75,8 @@ class Spell(msgspec.Struct, frozen=True):
     seconds: float
     share: float = 1.0
     """Of operations that fail, or are slow; of what must be free at least, where free space is scarce."""
+    path: str = ""
+    """Where operations fail: on paths that have this in them; empty: on all."""
 
 
 def place_of(depth: int) -> str:
@@ -185,21 +187,21 @@ class Chaos:
                 one[1] = left - 1
         return None
 
-    def _spell(self, *kinds: str) -> Spell | None:
+    def _spell(self, *kinds: str, path: str = "") -> Spell | None:
         if self.is_over:
             return None
         now = self.kernel.now - START
         for spell in self.spells:
             is_on = spell.kind in kinds and spell.at <= now < spell.at + spell.seconds
-            if is_on and (spell.share >= 1.0 or self.dice.random() < spell.share):
+            if is_on and spell.path in path and (spell.share >= 1.0 or self.dice.random() < spell.share):
                 return spell
         return None
 
     def _error(self, operation: str, path: str) -> OSError | None:
         code = 0
-        if operation in ("write", "create", "link", "rename") and self._spell("full"):
+        if operation in ("write", "create", "link", "rename") and self._spell("full", path=path):
             code = errno.ENOSPC
-        elif self._spell(_KIND_OF_TROUBLE.get(operation, ""), operation, _is_commit(operation, path)):
+        elif self._spell(_KIND_OF_TROUBLE.get(operation, ""), operation, _is_commit(operation, path), path=path):
             code = errno.EIO
         if not code:
             return None
@@ -208,7 +210,7 @@ class Chaos:
 
     def look_at_reading(self, path: str) -> None:
         """Raise what befalls reading a content, if anything does."""
-        if self.spells and kind_of(path) == "content" and self._spell("read"):
+        if self.spells and kind_of(path) == "content" and self._spell("read", path=path):
             self.troubles.append((self.kernel.now, f"read {path}: {os.strerror(errno.EIO)}"))
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 

@@ -387,5 +387,12 @@ class Ledger:
     async def start(self) -> None:
         await self._server.start(cast("socket", self._bound))
 
+    @property
+    def holds(self) -> dict[int, dict[str, int]]:
+        """What it believes that each worker holds."""
+        leases = self._server._leases  # noqa: SLF001 - nobody else needs to know
+        held = {key: entry.held for key, entry in leases._keys.items()}  # noqa: SLF001
+        return {slot: {key: held[key][slot] for key in sorted(keys)} for slot, keys in sorted(leases._of.items())}  # noqa: SLF001
+
 
 __all__ = ["DATA", "LOCAL", "REFUSED", "RELAY", "VOID", "Ledger", "SimContext", "Worker", "settings_of"]

@@ -17,6 +17,7 @@ from postroad.testing.sim.judge_disk import DRAIN_MAX, seconds_of
 from postroad.testing.sim.judge_facts import look_at_facts
 from postroad.testing.sim.judge_steering import UNDER_WAY, look_at_crowds, look_at_people
 from postroad.testing.sim.kernel import START
+from postroad.testing.sim.story import Peer
 from postroad.testing.sim.world import Played
 
 RETRY_TOLERANCE: Final = 0.5
@@ -84,22 +85,31 @@ def look_at_rate(judge: Judge) -> None:
         return
     singled = {one.what for one in judge.people.orders if one.verb in ("suspend", "override")}
     shared = singled | {domain for domain, count in _owners(judge).items() if count > 1}
+    hangs = any(spell.kind == "hang" for spell in judge.plan.spells)
     for peer in judge.plan.peers:
-        if shared & set(peer.domains):
-            continue
+        if shared & set(peer.domains) or (hangs and peer.chunking):
+            continue  # for one who takes chunks, content is looked at between the token and MAIL: a disk may hang then
         # A slow host takes a message some time after its token was given, so only good times are looked at. But however
         # long it had hung, half a minute after its token a message needs another.
-        begin = START + peer.well_after + TOKEN_LIFE
-        times = [take.at for take in judge.book.takes if take.peer == peer.name and take.at >= begin]
-        for first, last in zip(times, times[judge.plan.rate :], strict=False):
+        begin = START if _is_prompt(peer) else START + peer.well_after + TOKEN_LIFE
+        takes = [take for take in judge.book.takes if take.peer == peer.name and take.at >= begin]
+        for one, other in zip(takes, takes[judge.plan.rate :], strict=False):
+            first, last = one.at, other.at
             is_anew = any(first - 1.0 <= crash.at <= last for crash in judge.book.crashes) or any(
                 one.at <= last and judge.disk.stopped_at(one) >= first - 1.0 for one in judge.book.stops
             )  # rates begin anew with the relay (docs/adr/0004)
-            if last - _granted_since(judge, first) < 60.0 - TOKEN_JOURNEY and not is_anew:
+            since = min(_granted_since(judge, first), one.mail_at or first)  # MAIL may come long before the content
+            if last - since < 60.0 - TOKEN_JOURNEY and not is_anew:
                 judge.breaks(
                     f"limit: {peer.name} took more than {judge.plan.rate} messages in a minute until {last:.3f}"
                 )
                 break
+
+
+def _is_prompt(peer: Peer) -> bool:
+    """True of a host that never makes anybody wait: a message comes right after its token."""
+    is_there = not (peer.down or peer.cut_off or peer.names_fail or peer.silent)
+    return is_there and not (peer.slow or peer.greylists or peer.breaks_tls or peer.garbage)
 
 
 def _granted_since(judge: Judge, at: float) -> float:

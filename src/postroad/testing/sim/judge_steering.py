@@ -268,10 +268,13 @@ def _have_two_died(judge: Judge, at: float) -> bool:
     (docs/adr/0004, "Two deaths at a time"). What was taken since may be held for as long as a connection is kept."""
     away = AWAY_MAX + 4.0 * judge.plan.ledger_latency
     crashes = [one for one in judge.book.crashes if at - TWICE_DEAD_FOR <= one.at <= at]
+    absences = [(one.at, away) for one in crashes if one.how == "ledger"]
+    absences += [(begin, seconds + away) for begin, seconds in judge.book.hangs]
     return any(
-        one.how == "ledger" and other.how == "process" and one.at <= other.at <= one.at + away
-        for one in crashes
+        begin <= other.at <= begin + seconds
+        for begin, seconds in absences
         for other in crashes
+        if other.how == "process"
     )
 
 

@@ -4,7 +4,8 @@ Owns: the order of everything (time, then order of asking), processes that can d
 of them sees. Does not own: what a process does, chance. Nothing here looks at a real clock, a socket or the address
 of an object: tasks and futures hash by number, so that sets of them are walked in the same order in every run.
 
-A dead process never runs again: its callbacks are skipped and its coroutines are never resumed.
+A dead process never runs again: its callbacks are skipped and its coroutines are never resumed. One that is stopped
+(as by SIGSTOP) does what was due meanwhile when it goes on, in the same order.
 """
 
 from __future__ import annotations
@@ -73,6 +74,9 @@ class Kernel:
                 loop: ProcessLoop = one._loop  # type: ignore[attr-defined]  # noqa: SLF001 - a handle's own
                 if one._cancelled or not loop.process.is_alive:  # noqa: SLF001
                     continue
+                if loop.process.held is not None:
+                    loop.process.held.append(one)
+                    continue
                 if loop is not current:
                     events._set_running_loop(loop)  # noqa: SLF001 - what every event loop calls
                     current = loop
@@ -82,8 +86,11 @@ class Kernel:
             events._set_running_loop(None)  # noqa: SLF001
 
     def enter(self, process: Process, work: Callable[..., object], *arguments: Any) -> None:
-        """Do something at once, in a process other than the one that runs."""
+        """Do something at once, in a process other than the one that runs; if that is stopped, when it goes on."""
         if not process.is_alive:
+            return
+        if process.held is not None:
+            process.held.append(asyncio.Handle(work, arguments, process.loop))
             return
         before = events._get_running_loop()  # noqa: SLF001
         events._set_running_loop(process.loop)  # noqa: SLF001
@@ -103,11 +110,24 @@ class Process:
         self.broke: Callable[[str], None] = lambda why: None
         """Told of what a callback or task raised that nobody caught."""
         self.on_death: list[Callable[[], None]] = []
+        self.held: list[asyncio.Handle] | None = None
+        """What it has to do while it is stopped; None: it is not."""
         self.loop = ProcessLoop(self)  # type: ignore[abstract]  # it has what the product asks of a loop
+
+    def stop(self) -> None:
+        """Let it do nothing until it goes on. Nobody is told; the system takes what is sent to it."""
+        if self.held is None:
+            self.held = []
+
+    def go_on(self) -> None:
+        """Let it do what was due meanwhile."""
+        held, self.held = self.held, None
+        self.kernel.ready.extend(held or ())
 
     def die(self) -> None:
         if self.is_alive:
             self.is_alive = False
+            self.held = None
             on_death, self.on_death = self.on_death, []
             for told in on_death:
                 told()

@@ -177,6 +177,14 @@ class Machine:
             self.local.process_died(ledger.process, silently=silently)
             self._dead.append(ledger)
 
+    def hang_ledger(self, seconds: float) -> None:
+        """Stop the ledger for so long: it lives, keeps its connections, and says nothing."""
+        if (ledger := self.ledger) is not None and ledger.process.held is None:
+            self.book.hangs.append((self.kernel.now, seconds))
+            self.book.note(f"{ledger.process.name} hangs for {seconds:.3f} s")
+            ledger.process.stop()
+            self.kernel.after(seconds, ledger.process.go_on)
+
     def end_front(self) -> None:
         front, self.front = self.front, None
         if front is not None:
@@ -251,6 +259,18 @@ class Machine:
         return worker.process, partial(worker.new_stream, port)
 
     # --- the end ---
+
+    def misbooked(self) -> list[str]:
+        """Say where the ledger's book is not what workers hold: what nobody gives back is lost to all."""
+        if self.ledger is None:
+            return []
+        held = {slot: worker.holds for slot, worker in self.workers.items()}
+        return [
+            f"worker-{slot} holds {held.get(slot, {}).get(key, 0)} connections of {key}, and the ledger says {count}"
+            for slot, counts in self.ledger.holds.items()
+            for key, count in counts.items()
+            if held.get(slot, {}).get(key, 0) != count
+        ]
 
     @property
     def is_quiet(self) -> bool:

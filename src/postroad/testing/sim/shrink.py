@@ -60,7 +60,7 @@ def _fewer(items: Sequence[T], still: Callable[[tuple[T, ...]], bool]) -> tuple[
 
 
 def _fewer_parts(plan: Plan, still: Breaks) -> Plan:
-    for name in ("senders", "blows", "spells", "jumps", "resizes", "steps"):
+    for name in ("senders", "blows", "spells", "jumps", "resizes", "steps", "hangs"):
 
         def enough(candidate: tuple[Any, ...], name: str = name, plan: Plan = plan) -> bool:
             return still(msgspec.structs.replace(plan, **{name: candidate}))

@@ -170,6 +170,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Likewise from one address."""
     ledger_latency: float = 0.0
     """Seconds that a word between a worker and the ledger takes more than it must: the ledger is slow."""
+    hangs: tuple[tuple[float, float], ...] = ()
+    """The ledger is stopped, as by SIGSTOP: at, for how many seconds."""
     workers: int = 1
     has_ledger: bool = False
     """One worker asks a ledger too, as in production."""

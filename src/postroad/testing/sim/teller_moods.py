@@ -15,6 +15,10 @@ import msgspec
 from postroad.testing.sim.aims import aim_at_one
 from postroad.testing.sim.chaos import LEDGER, Blow, Ill, Spell
 from postroad.testing.sim.story import Plan
+from postroad.testing.sim.teller_parting import SHARE as PARTING_SHARE
+from postroad.testing.sim.teller_parting import with_a_parting
+from postroad.testing.sim.teller_scant import SHARE as SCANT_SHARE
+from postroad.testing.sim.teller_scant import with_scant_limits
 from postroad.testing.sim.teller_seldom import with_seldom
 
 _MOODS: Final = {"ill": 20, "mild": 5, "crowded": 7, "bereft": 8, "aimed": 6, "": 54}
@@ -50,7 +54,8 @@ def with_mood(plan: Plan) -> Plan:
     plan = _with_chunks(dice, plan)
     mood = dice.choices(list(_MOODS), list(_MOODS.values()))[0]
     plan = _with_oddities(dice, _CHANGES[mood](dice, plan) if mood else plan)
-    return with_seldom(dice, mood, plan)
+    plan = with_seldom(dice, mood, plan)
+    return plan if mood else _turned(plan)
 
 
 def _with_chunks(dice: random.Random, plan: Plan) -> Plan:
@@ -81,6 +86,15 @@ def _with_oddities(dice: random.Random, plan: Plan) -> Plan:
         at, seconds = dice.random() * _span(plan), 5.0 + dice.random() * 100.0
         spells = (*spells, Spell("scarce", at, seconds, dice.choice((0.3, 0.6, 0.9))))
     return msgspec.structs.replace(plan, peers=tuple(peers), senders=tuple(senders), spells=spells)
+
+
+def _turned(plan: Plan) -> Plan:
+    """Make a few of those that have no mood into stories about one thing."""
+    dice = random.Random(plan.seed * 53 + 7)  # noqa: S311 - to be repeated is its purpose
+    chance = dice.random()
+    if chance < SCANT_SHARE:
+        return with_scant_limits(dice, plan, _span(plan))
+    return with_a_parting(dice, plan, _span(plan)) if chance < SCANT_SHARE + PARTING_SHARE else plan
 
 
 def _span(plan: Plan) -> float:

@@ -41,6 +41,8 @@ HANDSHAKE_WAIT: Final = 60.0
 """Likewise for TLS."""
 COLLECTIONS: Final = 3
 """Of cycles after a story: what a coroutine does as it is thrown away may keep others alive until the next."""
+BOOKED_WITHIN: Final = 10.0
+"""Seconds within which the ledger knows what workers hold: what was given back is under way, or a ledger settles."""
 _KEPT: Final[list[World]] = []
 """What is not taken apart since the process ends soon."""
 PLACES: Final = "in:connections"
@@ -152,6 +154,8 @@ class World:
             kernel.at(START + at, self._set_clock, by)
         for at, count in plan.resizes:
             kernel.at(START + at, machine.resize, count)
+        for at, seconds in plan.hangs:
+            kernel.at(START + at, machine.hang_ledger, seconds)
         machine.switch_on()
         self.people.begin()
         last = max((letter.at for one in plan.senders for letter in one.letters), default=0.0)
@@ -259,7 +263,10 @@ class World:
     def _end(self) -> tuple[bool, bool, list[str]]:
         """Stop in order. A crash in the middle of it makes the world unquiet once more."""
         while self._is_quiet():
-            left, crashes = self._leaks(), len(self.book.crashes)
+            if self.machine.misbooked():
+                self.kernel.run(lambda: not self.machine.misbooked(), self.kernel.now + BOOKED_WITHIN)
+                self.kernel.run(self._is_quiet, self.kernel.now + self.plan.expire + SLACK)
+            left, crashes = self._leaks() + self.machine.misbooked(), len(self.book.crashes)
             done: list[bool] = []
             self.kernel.after(0.0, self._begin_stop, done)
             self.kernel.run(partial(self._is_stopped, done, crashes), self.kernel.now + 400.0)
