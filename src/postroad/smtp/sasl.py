@@ -25,10 +25,10 @@ NONCE_MAX: Final = 512
 RESPONSE_MAX: Final = 4096
 """Octets in one response of a client, base64 undone. Name, password, nonce and room for extensions of SCRAM."""
 SALT_SIZE: Final = 16
-"""Octets in the salt of SCRAM keys. All are alike, so that the salt of an unknown user is like them too."""
+"""Octets in the salt of SCRAM keys. All have as many, so that an unknown user's is no other."""
 SCRAM_ITERATIONS: Final = 15_000
 """PBKDF2 iterations of the keys we make: what RFC 7677 section 4 counts for 0.1 s; about 7 ms of ours where PLAIN is
-checked against them. All are alike, as the salts."""
+checked against them."""
 
 
 class ScramKeys(msgspec.Struct, frozen=True, gc=False):
@@ -88,7 +88,7 @@ class NeedPassword(msgspec.Struct, frozen=True, gc=False):
 
 
 class NeedKeys(msgspec.Struct, frozen=True, gc=False):
-    """Look up the keys of the user, whose name is prepared, and call ``Exchange.use_keys``."""
+    """Look up the keys of the user, whose name is prepared, and something like them, and call ``Exchange.use_keys``."""
 
     user: str
 

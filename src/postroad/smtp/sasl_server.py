@@ -21,8 +21,6 @@ from postroad.smtp.sasl import (
     NAME_MAX,
     PASSWORD_MAX,
     RESPONSE_MAX,
-    SALT_SIZE,
-    SCRAM_ITERATIONS,
     Challenge,
     Failed,
     NeedKeys,
@@ -36,7 +34,6 @@ from postroad.smtp.scram import (
     BINDING,
     CLIENT_FINAL,
     CLIENT_FIRST,
-    PROOF_SIZE,
     from_base64,
     is_proof,
     sign,
@@ -93,16 +90,20 @@ class Exchange:
         self._expect(NeedPassword)
         return self._send(user)
 
-    def use_keys(self, keys: ScramKeys | None) -> Step:
-        """Give the keys of the user; None: there is no such user, or none with such keys."""
+    def use_keys(self, keys: ScramKeys | None, *, disguise: ScramKeys) -> Step:
+        """Give the keys of the user; None: there is no such user, or none with such keys.
+
+        ``disguise`` is what a client is shown then: a salt and iterations such as others have, always the same for one
+        name, whichever process is asked. Give it in any case, so that making it takes no time that tells.
+        """
         self._expect(NeedKeys)
-        return self._send(keys)
+        return self._send((keys, disguise))
 
     def _expect(self, kind: type[Challenge | NeedPassword | NeedKeys]) -> None:
         if not isinstance(self._pending, kind):
             raise DriverError(f"no {kind.__name__} awaits an answer")
 
-    def _send(self, answer: bytes | str | ScramKeys | None) -> Step:
+    def _send(self, answer: bytes | str | tuple[ScramKeys | None, ScramKeys] | None) -> Step:
         assert self._dialogue is not None
         try:
             self._pending = self._dialogue.send(answer)
@@ -119,7 +120,7 @@ class Exchange:
         return self._pending
 
 
-def begin(mechanism: str, *, nonce: Callable[[], str], binding: bytes, fake_salt: Callable[[str], bytes]) -> Exchange:
+def begin(mechanism: str, *, nonce: Callable[[], str], binding: bytes) -> Exchange:
     """Begin an exchange.
 
     Args:
@@ -128,9 +129,6 @@ def begin(mechanism: str, *, nonce: Callable[[], str], binding: bytes, fake_salt
         binding: tls-server-end-point of the certificate in use, RFC 5929 section 4.1; b"": -PLUS is not offered to
             this client. It must be empty exactly if -PLUS is not offered: a client that says it was not is believed
             only then.
-        fake_salt: gives SALT_SIZE octets for the name of a user who does not exist: always the same for one user,
-            whichever process is asked, and not to be told from a real one by others. Names that the look-up takes for
-            one must get one salt.
 
     Raises:
         DriverError: there is no such mechanism, or a -PLUS without binding.
@@ -144,7 +142,7 @@ def begin(mechanism: str, *, nonce: Callable[[], str], binding: bytes, fake_salt
     is_plus = mechanism.endswith("-PLUS")
     if is_plus and not binding:
         raise DriverError("a -PLUS mechanism needs a channel binding")
-    return Exchange(partial(_scram, is_plus=is_plus, nonce=nonce, binding=binding, fake_salt=fake_salt))
+    return Exchange(partial(_scram, is_plus=is_plus, nonce=nonce, binding=binding))
 
 
 # --- PLAIN and LOGIN -------------------------------------------------------------------------------
@@ -177,9 +175,6 @@ def _check(name: str, password: str, acts_as: str) -> _Dialogue:
 
 # --- SCRAM -----------------------------------------------------------------------------------------
 
-_NOBODY: Final = bytes(PROOF_SIZE)
-"""Keys of unknown users: nobody knows of what it is the hash."""
-
 
 def _scram(
     initial: bytes | None,
@@ -187,7 +182,6 @@ def _scram(
     is_plus: bool,
     nonce: Callable[[], str],
     binding: bytes,
-    fake_salt: Callable[[str], bytes],
 ) -> _Dialogue:
     """RFC 5802 section 5 with SHA-256 (RFC 7677 section 3)."""
     match = CLIENT_FIRST.fullmatch(_text((yield from _first(initial))))
@@ -198,9 +192,9 @@ def _scram(
     user = _prepared(unescaped(name), NAME_MAX)
     may_act = acts_as is None or _prepared(unescaped(acts_as), NAME_MAX) == user
 
-    found: ScramKeys | None = yield NeedKeys(user)
-    nobody = ScramKeys(SCRAM_ITERATIONS, fake_salt(user)[:SALT_SIZE], _NOBODY, _NOBODY)  # made for all: it takes time
-    keys = found or nobody
+    found: ScramKeys | None
+    found, disguise = yield NeedKeys(user)
+    keys = found or disguise
     whole_nonce = client_nonce + nonce()
     server_first = f"r={whole_nonce},s={to_base64(keys.salt)},i={keys.iterations}"
 
