@@ -24,7 +24,7 @@ from postroad.http.app import make_app
 from postroad.http.serve import HttpServer
 from postroad.net.local import bind_private, user_name
 from postroad.outbound.relay import RelaySteering, ReloadResult
-from postroad.outbound.steering import ControlRefused
+from postroad.outbound.steering import ControlRefused, NotThere
 from postroad.testing.fake_clock import FakeClock
 from postroad.testing.memory_relay import MemoryRelay
 
@@ -133,6 +133,66 @@ async def test_a_wrong_rate_is_refused(made: Made) -> None:
     with pytest.raises(ControlRefused):
         await steering.override("*", connections=None, messages_per_connection=None, rate="fast", until=None)
     assert await steering.overrides() == ()
+
+
+KEYS = (  # RFC 7677 section 3
+    "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
+    "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+)
+
+
+@played
+async def test_users_are_added_changed_and_removed(made: Made) -> None:
+    steering, clock = made.steering, made.clock
+    name = "j\u00fcrgen/shop@example.org?x=1#y%2f"
+    row = await steering.add_user(name, KEYS, scopes=("relay", "bulk"), send_as=("Example.ORG",))
+    assert (row.name, row.scheme, row.scopes, row.send_as) == (
+        name,
+        "SCRAM-SHA-256",
+        ("relay", "bulk"),
+        ("example.org",),
+    )
+    clock.advance(5)
+    changed = await steering.change_user(name, scopes=("bulk",), send_as=())
+    assert (changed.scopes, changed.send_as, changed.changed_at) == (("bulk",), (), row.created_at + 5)
+    assert await steering.users(after="", limit=10) == ((changed,), "")
+    assert await steering.remove_user(name) is True
+    assert await steering.remove_user(name) is False
+    assert await steering.users(after="", limit=10) == ((), "")
+    rows, _ = await steering.audit(after="", limit=10)
+    assert [(one.who, one.what, one.about) for one in rows[-3:]] == [
+        (made.who, what, name) for what in ("user-remove", "user-change", "user-add")
+    ]
+    assert not any(secret in repr(rows) for secret in KEYS.split("$")[1:])
+
+
+@played
+async def test_users_come_in_pages(made: Made) -> None:
+    steering = made.steering
+    for name in ("c", "a", "b"):
+        await steering.add_user(name, KEYS)
+    first, after = await steering.users(after="", limit=2)
+    rest, end = await steering.users(after=after, limit=2)
+    assert ([row.name for row in (*first, *rest)], end) == (["a", "b", "c"], "")
+
+
+@played
+async def test_a_user_that_cannot_be_is_refused(made: Made) -> None:
+    steering = made.steering
+    await steering.add_user("alice", KEYS)
+    with pytest.raises(ControlRefused, match="already") as refused:
+        await steering.add_user("alice", KEYS)
+    assert refused.value.status == 1
+    with pytest.raises(NotThere, match="no user"):
+        await steering.change_user("Alice", credential=KEYS)
+    for name, credential in (("", KEYS), (" bob", KEYS), ("bob\n", KEYS), ("bob", "{PLAIN}password"), ("bob", "")):
+        with pytest.raises(ControlRefused) as refused:
+            await steering.add_user(name, credential)
+        assert refused.value.status == 2
+        assert "{PLAIN}password" not in refused.value.text
+    with pytest.raises(ControlRefused):
+        await steering.change_user("alice")
+    assert [row.name for row in (await steering.users(after="", limit=9))[0]] == ["alice"]
 
 
 @played

@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.contracts.steerings import Spools
 
+from postroad.access.book import UserBook
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId
 from postroad.http.api_client import ApiSteering
@@ -56,6 +57,7 @@ class Front:
         self.house = FrontHouse(
             fleet_for=self.fleet_for,
             records=self.records,
+            users=UserBook(self.records, self.clock, SeededDice(1)),
             stories=self.stories,
             clock=self.clock,
             dice=SeededDice(1),

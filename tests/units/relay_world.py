@@ -7,9 +7,11 @@ does (testing/memory_relay.py, tests/contracts/test_relay_steering.py).
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from tests.units.steering_world import NOW, ScriptedSteering, SetClock, message_id
 
+from postroad.access.user import UserRow
 from postroad.core.facts import (
     AnyFact,
     Attempted,
@@ -76,6 +78,22 @@ class ScriptedRelay(ScriptedSteering):
     async def overrides(self) -> tuple[Override, ...]:
         self._note("overrides")
         return await self.person.overrides()
+
+    async def add_user(self, name: str, credential: str, **said: Any) -> UserRow:
+        self._note("add_user", name)
+        return await self.person.add_user(name, credential, **said)
+
+    async def change_user(self, name: str, **changes: Any) -> UserRow:
+        self._note("change_user", name)
+        return await self.person.change_user(name, **changes)
+
+    async def remove_user(self, name: str) -> bool:
+        self._note("remove_user", name)
+        return await self.person.remove_user(name)
+
+    async def users(self, *, after: str, limit: int) -> tuple[tuple[UserRow, ...], str]:
+        self._note("users", after, limit)
+        return await self.person.users(after=after, limit=min(limit, 2))
 
     async def audit(self, *, after: str, limit: int) -> tuple[tuple[AuditRow, ...], str]:
         self._note("audit", after, limit)

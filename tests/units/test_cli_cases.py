@@ -7,6 +7,7 @@ what is printed now: look at the difference before you commit it.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import shlex
 import sys
@@ -18,6 +19,8 @@ from pathlib import Path
 import pytest
 from tests.units.relay_world import ScriptedRelay, fill
 from tests.units.steering_world import STATS, ScriptedSteering, SetClock
+from tests.units.test_access_credentials import ARGON as ARGON_HASH
+from tests.units.test_access_credentials import RFC_7677 as SCRAM_KEYS
 
 from postroad.cli.house import House
 from postroad.cli.main import run
@@ -45,6 +48,7 @@ class Script:
     def __init__(self) -> None:
         self.steering: ScriptedSteering = ScriptedRelay()
         self.served: list[Loaded] = []
+        self.stdin = ""
 
     def set(self, comment: str) -> None:
         settings: dict[str, Callable[[], None]] = {
@@ -60,6 +64,10 @@ class Script:
             "a day has passed": lambda: fill(self._relay),
             "the configuration was changed": lambda: setattr(self._relay, "reload_answer", CHANGED),
             "the configuration is wrong": lambda: setattr(self._relay, "reload_answer", WRONG),
+            "there are users": lambda: asyncio.run(_add_users(self._relay)),
+            "there are many users": lambda: asyncio.run(_add_users(self._relay, 3)),
+            "standard input holds a password": lambda: setattr(self, "stdin", "correct horse\n"),
+            "standard input holds a short one": lambda: setattr(self, "stdin", "short\n"),
             "no relay runs": lambda: setattr(self.steering, "refuse", NoRelay("No relay runs here.")),
         }
         settings[comment]()
@@ -88,6 +96,13 @@ class Script:
         yield self.steering
 
 
+async def _add_users(relay: MemoryRelay, more: int = 0) -> None:
+    await relay.users.add("alice", SCRAM_KEYS, (), ())
+    await relay.users.add("shop@example.org", ARGON_HASH, ("relay", "bulk"), ("example.org", "shop@example.net"))
+    for number in range(more):
+        await relay.users.add(f"user-{number}", SCRAM_KEYS, (), ())
+
+
 async def _resolve(*_: object) -> tuple[str, ...]:
     return ("192.0.2.1",)
 
@@ -107,6 +122,7 @@ def play(transcript: str) -> str:
             lines.append(line)
             script.set(line.removeprefix("% "))
         elif line.startswith("$ postroad"):
+            sys.stdin = io.StringIO(script.stdin)
             lines += [line, *said(shlex.split(line)[2:], script.house()), ""]
             script = Script()
     return "\n".join(lines)
@@ -144,8 +160,8 @@ def test_every_command_has_its_cases() -> None:
     from postroad.cli.main import app
 
     command = typer.main.get_command(app)
-    names = {name for name in command.commands if name not in ("queue", "config")}  # type: ignore[attr-defined]
-    for group in ("queue", "config"):
+    names = {name for name in command.commands if name not in ("queue", "config", "user")}  # type: ignore[attr-defined]
+    for group in ("queue", "config", "user"):
         names |= {f"{group}-{name}" for name in command.commands[group].commands}  # type: ignore[attr-defined]
     assert names - {path.stem for path in FILES} == {"serve", "check", "send", "completion", "config-docs"}
 

@@ -53,4 +53,5 @@ def test_it_lists_what_there_is_and_nothing_else() -> None:
         "postroad version",
         "postroad config",
         "postroad queue",
+        "postroad user",
     ]

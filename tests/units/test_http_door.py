@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.units.api_world import served
+from tests.units.test_access_credentials import RFC_7677
 
 from postroad.http import gate, peer
 
@@ -127,7 +128,7 @@ def test_by_tcp_nothing_is_changed(tmp_path: Path, method: str, target: str, bod
             await api.front.spools.put()
             status, said = await api.tcp(method, target, body, **forged)
             assert status == 403
-            assert said["error"].startswith("By TCP everything may be read and nothing changed.")
+            assert said["error"].startswith("By TCP everything but users may be read, and nothing changed.")
             assert (await api.front.spools.steering.stats(1)).recipients == 1
             assert (api.front.reloads, await api.client.suspensions(), await api.client.overrides()) == ([], (), ())
             assert await api.client.audit(after="", limit=9) == ((), "")
@@ -135,7 +136,20 @@ def test_by_tcp_nothing_is_changed(tmp_path: Path, method: str, target: str, bod
     run(test())
 
 
-def test_by_tcp_everything_may_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["/v1/users", "/v1/users?limit=1", "/v1/users/alice", "/v1/%75sers"])
+def test_by_tcp_nobody_sees_who_is_a_user(tmp_path: Path, target: str) -> None:
+    async def test() -> None:
+        async with served(tmp_path) as api:
+            await api.client.add_user("alice", RFC_7677)
+            for method in ("GET", "HEAD"):
+                status, said = await api.tcp(method, target)
+                assert status == 403
+                assert "alice" not in str(said)
+
+    run(test())
+
+
+def test_by_tcp_everything_else_may_be_read(tmp_path: Path) -> None:
     async def test() -> None:
         async with served(tmp_path) as api:
             await api.front.spools.put()

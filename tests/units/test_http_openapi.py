@@ -11,11 +11,12 @@ import pytest
 from pydantic import TypeAdapter
 from tests.structure.source import ROOT
 from tests.units.api_world import served
+from tests.units.test_access_credentials import RFC_7677
 from tests.units.test_http_door import run
 from tests.units.test_trace import attempted, received
 
 from postroad.core.ids import MessageId
-from postroad.http import api_destinations, api_queue, api_relay
+from postroad.http import api_destinations, api_queue, api_relay, api_users
 from postroad.http.app import make_app
 from postroad.http.fact_rows import fact_line
 from postroad.http.models import FactModel, model_of
@@ -57,6 +58,7 @@ def test_every_answer_of_json_has_its_model() -> None:
         "/v1/queue/{id}/drops",
         "/v1/suspensions",
         "/v1/overrides",
+        "/v1/users",
         "/v1/health",
         "/v1/queue-health",
         "/v1/processes",
@@ -67,7 +69,7 @@ def test_every_answer_of_json_has_its_model() -> None:
     ],
 )
 def test_answers_are_as_the_document_says(tmp_path: Path, target: str) -> None:
-    routers = (api_queue.router, api_destinations.router, api_relay.router)
+    routers = (api_queue.router, api_destinations.router, api_users.router, api_relay.router)
     routes = {route.path: route for router in routers for route in router.routes if "GET" in route.methods}  # type: ignore[attr-defined]
 
     async def test() -> None:
@@ -76,6 +78,7 @@ def test_answers_are_as_the_document_says(tmp_path: Path, target: str) -> None:
             await api.client.change(Change.DELETE, Selection(to="b@y.example"))
             await api.client.suspend("y.example", until=None)
             await api.client.override("y.example", connections=1, messages_per_connection=None, rate=None, until=None)
+            await api.client.add_user("alice", RFC_7677)
             ((row,), _) = await _messages(api)
             status, said = await api.unix("GET", target.replace("{id}", row.id))
             assert (status, bool(said)) == (200, True)
@@ -103,3 +106,9 @@ def test_a_model_of_a_request_refuses_what_it_does_not_know() -> None:
     from postroad.http.control_wire import Meant
 
     assert model_of(Meant, is_request=True).model_config["extra"] == "forbid"
+
+
+def test_a_model_shows_no_credential() -> None:
+    made = model_of(api_users.AddUserBody, is_request=True)(name="alice", credential=RFC_7677)
+    assert "alice" in repr(made)
+    assert "W22Z" not in repr(made)

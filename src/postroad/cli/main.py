@@ -31,6 +31,7 @@ from postroad.cli import (
     serve,
     top,
     trace,
+    user,
     version,
 )
 from postroad.cli.complete import completion, prepare_completion
@@ -84,6 +85,7 @@ for _command in (
     queue.app.command()(_command)
 app.command()(top.top)
 app.command()(trace.trace)
+app.add_typer(user.app, name="user")
 app.command()(completion)
 app.command()(version.version)
 

@@ -218,6 +218,10 @@ class RecordRow(msgspec.Struct, frozen=True, array_like=True):
     expires_at: float | None
     """Seconds since the epoch, UTC; None: never."""
 
+    def __repr__(self) -> str:
+        """Without the value: it may be what is kept of a password."""
+        return f"RecordRow({self.key!r}, {len(self.value)} octets)"
+
 
 class RecordsTrouble(Exception):
     """The file cannot be read or written now, or nobody is there to write it.

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from postroad.access.user import UserRow
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId, format_id
 from postroad.http.control_wire import format_meant, parse_message_id
@@ -51,6 +52,11 @@ class _MessagePage(msgspec.Struct):
 
 class _AuditPage(msgspec.Struct):
     rows: tuple[AuditRow, ...]
+    after: str
+
+
+class _UserPage(msgspec.Struct):
+    rows: tuple[UserRow, ...]
     after: str
 
 
@@ -137,6 +143,32 @@ class ApiSteering:
     async def overrides(self) -> tuple[Override, ...]:
         return await self._get("/v1/overrides", tuple[Override, ...])
 
+    # --- users ---
+
+    async def add_user(
+        self, name: str, credential: str, *, scopes: tuple[str, ...] = (), send_as: tuple[str, ...] = ()
+    ) -> UserRow:
+        body = {"name": name, "credential": credential, "scopes": scopes, "send_as": send_as}
+        return await self._send("POST", "/v1/users", UserRow, body)
+
+    async def change_user(
+        self,
+        name: str,
+        *,
+        credential: str | None = None,
+        scopes: tuple[str, ...] | None = None,
+        send_as: tuple[str, ...] | None = None,
+    ) -> UserRow:
+        body = {"credential": credential, "scopes": scopes, "send_as": send_as}
+        return await self._send("PUT", _named("users", name), UserRow, body)
+
+    async def remove_user(self, name: str) -> bool:
+        return await self._ended("users", name)
+
+    async def users(self, *, after: str, limit: int) -> tuple[tuple[UserRow, ...], str]:
+        page = await self._get("/v1/users", _UserPage, [("after", after), ("limit", str(limit))])
+        return page.rows, page.after
+
     # --- the relay ---
 
     async def audit(self, *, after: str, limit: int) -> tuple[tuple[AuditRow, ...], str]:
@@ -163,9 +195,9 @@ class ApiSteering:
     async def _send(self, method: str, path: str, kind: type[T], body: Any = None) -> T:
         return _parsed(await self._ask.ask(method, path, body), kind)
 
-    async def _ended(self, kind: str, destination: str) -> bool:
+    async def _ended(self, kind: str, name: str) -> bool:
         try:
-            return (await self._send("DELETE", _named(kind, destination), _Ended)).ended
+            return (await self._send("DELETE", _named(kind, name), _Ended)).ended
         except NotThere:
             return False
 
@@ -188,8 +220,8 @@ def _target(path: str, query: list[tuple[str, str]]) -> str:
     return f"{path}?{said}" if said else path
 
 
-def _named(kind: str, destination: str) -> str:
-    return f"/v1/{kind}/{quote(destination, safe='')}"
+def _named(kind: str, name: str) -> str:
+    return f"/v1/{kind}/{quote(name, safe='')}"
 
 
 def _shown(value: bool) -> str:

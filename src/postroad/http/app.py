@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from postroad import __version__
-from postroad.http import api_destinations, api_machines, api_queue, api_relay
+from postroad.http import api_destinations, api_machines, api_queue, api_relay, api_users
 from postroad.http.answers import on_fault, on_no_route, on_refused, on_wrong_request
 from postroad.http.api_machines import Machines
 from postroad.http.turns import Turns
@@ -25,7 +25,7 @@ from postroad.outbound.steering import ControlRefused
 ITSELF = "postroad"
 """In whose name the relay asks itself, for /metrics and /healthz."""
 DESCRIPTION = """See and steer a relay. On the Unix socket `data_dir/control.sock` for root, the user of the relay and
-members of its group; on TCP (`[http] address`) everything may be read and nothing changed."""
+members of its group; on TCP (`[http] address`) everything but users may be read and nothing changed."""
 
 
 def make_app(relay_for: Callable[[str], RelaySteering]) -> FastAPI:
@@ -48,6 +48,7 @@ def make_app(relay_for: Callable[[str], RelaySteering]) -> FastAPI:
     app.state.relay_for = relay_for
     app.state.turns = Turns.of_doors()
     app.state.machines = Machines(relay_for(ITSELF))
-    for router in (api_queue.router, api_destinations.router, api_relay.streams, api_relay.router, api_machines.router):
+    steered = (api_queue.router, api_destinations.router, api_users.router)
+    for router in (*steered, api_relay.streams, api_relay.router, api_machines.router):
         app.include_router(router)
     return app

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from postroad.access.user import UserRow
 from postroad.core.facts import KINDS
 from postroad.core.ids import MessageId, SessionId
 from postroad.outbound.relay import AuditRow
@@ -23,6 +24,8 @@ from postroad.outbound.steering import MessageRow
 
 ID_PATTERN: Final = "^[0-9a-hjkmnp-tv-z]{13}$"
 """Ids as they are sent: core/ids.py."""
+UNSHOWN: Final = "credential"
+"""The name of fields that no repr shows."""
 
 
 class MessagePageBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +40,14 @@ class AuditPageBody(msgspec.Struct, frozen=True, kw_only=True):
     """A slice of the audit, the newest row first."""
 
     rows: tuple[AuditRow, ...]
+    after: str
+    """Give it to the next request; empty: this was the last page."""
+
+
+class UserPageBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A slice of the built-in users, by name."""
+
+    rows: tuple[UserRow, ...]
     after: str
     """Give it to the next request; empty: this was the last page."""
 
@@ -68,7 +79,8 @@ def model_of(kind: type[msgspec.Struct], *, is_request: bool = False) -> type[Ba
             default = list(field.default) if isinstance(field.default, tuple) else field.default
         else:
             default = ... if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-        fields[field.name] = (_converted(hints[field.name], is_request=is_request), default)
+        shown = Field(default, repr=field.name != UNSHOWN)
+        fields[field.name] = (_converted(hints[field.name], is_request=is_request), shown)
     forbid = ConfigDict(extra="forbid" if is_request else "ignore", title=kind.__name__)
     return create_model(kind.__name__, __config__=forbid, __doc__=inspect.getdoc(kind), **fields)
 

@@ -27,6 +27,8 @@ OPEN_PATH: Final = "/healthz"
 """What needs no token."""
 READING: Final = ("GET", "HEAD")
 
+USERS_PATH: Final = "/v1/users"
+"""Not for TCP: who is a user is half of what somebody needs who guesses passwords."""
 _LOOKED_AT: Final = (b"host", b"origin", b"sec-fetch-site", b"authorization")
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -97,8 +99,8 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
             return Refusal(403, "Pages of other sites may not ask.")
         if self.needs_token and path != OPEN_PATH and not self._knows_token(said.get(b"authorization", b"")):
             return Refusal(401, "A token is needed here: Authorization: Bearer TOKEN, as in [http] token_file.")
-        if method not in READING:
-            text = "By TCP everything may be read and nothing changed. Use the Unix socket: data_dir/control.sock"
+        if method not in READING or path.startswith(USERS_PATH):
+            text = "By TCP everything but users may be read, and nothing changed. Use the socket data_dir/control.sock"
             return Refusal(403, text)
         return None
 

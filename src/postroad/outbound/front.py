@@ -1,4 +1,4 @@
-"""Steering a whole relay: the queues of all workers, what is said of destinations, stories, configuration, processes.
+"""Steering a whole relay: the queues of all workers, destinations, users, stories, configuration, processes.
 
 Owns: ``FrontSteering``, the one face behind the control API and, where no relay runs, behind the command line; that no
 change is made without a row in the audit. Does not own: the queues (fleet.py), the rows of the records (by_hand.py,
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from postroad.access.book import UserBook
+from postroad.access.user import UserRow
 from postroad.core.faces import Clock, Dice, Outlet, Records, RecordsTrouble
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId
@@ -42,6 +44,7 @@ from postroad.outbound.steering import (
     QueueStats,
 )
 from postroad.outbound.trace import Stories, Tracing
+from postroad.outbound.users_by_hand import UsersByHand, checked_user_name, shown_user
 from postroad.spool.face import Changed, Selection
 
 FRONT = "front"
@@ -55,6 +58,7 @@ class FrontHouse:
     fleet_for: Callable[[str], Fleet]
     """Give the queues of all workers, as steered by a person."""
     records: Records
+    users: UserBook
     stories: Stories
     """Read stored facts: observe/stories.py."""
     clock: Clock
@@ -77,6 +81,7 @@ class FrontSteering:
         self._who = who
         self._fleet = house.fleet_for(who)
         self._by_hand = ByHand(house.records, house.clock, house.outlet, who)
+        self._users = UsersByHand(house.users, house.clock, house.outlet, who)
         self._audit = Audit(house.records, house.clock, house.dice, house.outlet)
 
     # --- the queues ---
@@ -173,13 +178,48 @@ class FrontSteering:
             entry.result = "done" if was_there else "there was none of that name"
         return was_there
 
+    # --- users ---
+
+    async def add_user(
+        self, name: str, credential: str, *, scopes: tuple[str, ...] = (), send_as: tuple[str, ...] = ()
+    ) -> UserRow:
+        name = checked_user_name(name)
+        async with self._audit.noted(self._who, "user-add", name) as entry:
+            row = await self._users.add(name, credential, scopes, send_as)
+            entry.result = shown_user(row)
+        return row
+
+    async def change_user(
+        self,
+        name: str,
+        *,
+        credential: str | None = None,
+        scopes: tuple[str, ...] | None = None,
+        send_as: tuple[str, ...] | None = None,
+    ) -> UserRow:
+        name = checked_user_name(name)
+        async with self._audit.noted(self._who, "user-change", name) as entry:
+            row = await self._users.change(name, credential, scopes, send_as)
+            entry.result = f"{'' if credential is None else 'new password, '}{shown_user(row)}"
+        return row
+
+    async def remove_user(self, name: str) -> bool:
+        name = checked_user_name(name)
+        async with self._audit.noted(self._who, "user-remove", name) as entry:
+            was_there = await self._users.remove(name)
+            entry.result = "done" if was_there else "there was none of that name"
+        return was_there
+
+    async def users(self, *, after: str, limit: int) -> tuple[tuple[UserRow, ...], str]:
+        return await self._users.page(after, limit)
+
+    # --- the relay ---
+
     async def audit(self, *, after: str, limit: int) -> tuple[tuple[AuditRow, ...], str]:
         try:
             return await self._audit.page(after, limit)
         except RecordsTrouble as error:
             raise ControlRefused(f"The records cannot be read now: {error}. Try again.") from error
-
-    # --- the relay ---
 
     async def counters(self) -> tuple[WorkerCounter, ...]:
         own = (WorkerCounter(worker=FRONT, counter=counter) for counter in self._house.own())

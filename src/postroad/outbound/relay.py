@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from postroad.access.user import UserRow
 from postroad.core.facts import AnyFact
 from postroad.outbound.steering import Counter, Steering
 
@@ -54,9 +55,10 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     who: str
     what: str
-    """The verb: flush, hold, release, delete, bounce, suspend, resume, override, restore, reload."""
+    """The verb: flush, hold, release, delete, bounce, suspend, resume, override, restore, user-add, user-change,
+    user-remove, reload."""
     about: str
-    """The selection or the name of the destination."""
+    """The selection, the name of the destination, or of the user."""
     result: str
     """What came of it, in a few words: ``12 recipients of 3 messages``, ``until ...``, ``refused: ...``."""
 
@@ -151,6 +153,27 @@ class RelaySteering(Steering, Protocol):
         """End an override; False if there was none of that name."""
 
     async def overrides(self) -> tuple[Override, ...]: ...
+
+    async def add_user(
+        self, name: str, credential: str, *, scopes: tuple[str, ...] = (), send_as: tuple[str, ...] = ()
+    ) -> UserRow:
+        """Add a built-in user. ``credential``: what is kept of its password, as access/credentials.py writes it."""
+
+    async def change_user(
+        self,
+        name: str,
+        *,
+        credential: str | None = None,
+        scopes: tuple[str, ...] | None = None,
+        send_as: tuple[str, ...] | None = None,
+    ) -> UserRow:
+        """Change of a user what is not None. Raises NotThere."""
+
+    async def remove_user(self, name: str) -> bool:
+        """Remove a user; False if there was none of that name."""
+
+    async def users(self, *, after: str, limit: int) -> tuple[tuple[UserRow, ...], str]:
+        """Return up to ``limit`` users by name, and what to give as ``after`` for more ("": no more)."""
 
     async def audit(self, *, after: str, limit: int) -> tuple[tuple[AuditRow, ...], str]:
         """Return up to ``limit`` rows, the newest first, and what to give as ``after`` for more ("": no more)."""

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from postroad import __version__
+from postroad.access.book import UserBook
 from postroad.config.explain import rows
 from postroad.config.load import Loaded
 from postroad.config.toml import written
@@ -90,6 +91,7 @@ class Front:
         self._house = house = FrontHouse(
             fleet_for=self._fleet_for,
             records=self._ledger.records,
+            users=UserBook(self._ledger.records, seeing.clock, SystemDice()),
             stories=self._stories,
             clock=seeing.clock,
             dice=SystemDice(),

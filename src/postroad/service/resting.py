@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NoReturn
 
 from postroad import __version__
+from postroad.access.book import UserBook
 from postroad.config.model import Settings
 from postroad.core.faces import Clock, Outlet, RecordRow, Threads
 from postroad.core.facts import AnyFact
@@ -59,6 +60,7 @@ async def resting_relay(
         house = FrontHouse(
             fleet_for=fleet_for,
             records=records,
+            users=UserBook(records, clock, SystemDice()),
             stories=stories,
             clock=clock,
             dice=SystemDice(),

@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter as Tally
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from postroad import __version__
+from postroad.access.book import UserBook
+from postroad.access.user import UserRow
 from postroad.config.units import parse_rate
 from postroad.core.address import AddressError, parse_mailbox
 from postroad.core.faces import Clock
@@ -55,9 +57,12 @@ from postroad.outbound.steering import (
     MessageRow,
     QueueStats,
 )
+from postroad.outbound.users_by_hand import UsersByHand, checked_user_name
 from postroad.policy.destination_name import parse_destination_name
 from postroad.spool.face import Changed, Selection
+from postroad.testing.memory_records import MemoryRecords
 from postroad.testing.memory_spool import MemorySpool
+from postroad.testing.seeded_dice import SeededDice
 
 AUDIT_PAGE_MAX: Final = 500
 PID: Final = 4242
@@ -117,6 +122,7 @@ class MemoryRelay:
         self.started_at = clock.now()
         self.suspended: dict[str, Suspension] = {}
         self.overridden: dict[str, Override] = {}
+        self.users = UserBook(MemoryRecords(clock), clock, SeededDice(1))
         self.audit: list[AuditRow] = []
         """The oldest first."""
         self.gauges: tuple[WorkerCounter, ...] = ()
@@ -138,6 +144,7 @@ class MemoryPerson:
         self._relay = relay
         self._who = who
         self._queue = relay.control.on_behalf_of(who)
+        self._users = UsersByHand(relay.users, relay.clock, relay.facts, who)
 
     # --- the queue ---
 
@@ -250,6 +257,30 @@ class MemoryPerson:
         now = self._relay.clock.now()
         self._relay.facts.emit(Steered(at=now, who=self._who, verb=verb, recipients=0, selection=name))
         self._relay.note(self._who, verb, name, result)
+
+    # --- users ---
+
+    async def add_user(
+        self, name: str, credential: str, *, scopes: tuple[str, ...] = (), send_as: tuple[str, ...] = ()
+    ) -> UserRow:
+        row = await self._users.add(checked_user_name(name), credential, scopes, send_as)
+        self._relay.note(self._who, "user-add", row.name, row.scheme)
+        return row
+
+    async def change_user(self, name: str, **changes: Any) -> UserRow:
+        given = (changes.get(what) for what in ("credential", "scopes", "send_as"))
+        row = await self._users.change(checked_user_name(name), *given)
+        self._relay.note(self._who, "user-change", row.name, row.scheme)
+        return row
+
+    async def remove_user(self, name: str) -> bool:
+        name = checked_user_name(name)
+        was = await self._users.remove(name)
+        self._relay.note(self._who, "user-remove", name, "done" if was else "there was none of that name")
+        return was
+
+    async def users(self, *, after: str, limit: int) -> tuple[tuple[UserRow, ...], str]:
+        return await self._users.page(after, limit)
 
     # --- seeing ---
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from postroad.access.book import UserBook
 from postroad.core.facts import AnyFact
 from postroad.core.ids import MessageId
 from postroad.http.control_client import RemoteSteering
@@ -56,15 +57,17 @@ class Front:
             time=process.loop.time,
         )
         silences, count = Silences(), machine.count
+        dice = SeededDice(machine.plan.seed * 1_000_003 + 900_000 + incarnation)
         self._house = FrontHouse(
             fleet_for=lambda who: Fleet(
                 {str(slot): RemoteSteering(Path("/") / f"worker-{slot}.sock", who) for slot in range(count)},
                 silences=silences,
             ),
             records=ledger.records,
+            users=UserBook(ledger.records, machine.clock, dice),
             stories=_no_stories,
             clock=machine.clock,
-            dice=SeededDice(machine.plan.seed * 1_000_003 + 900_000 + incarnation),
+            dice=dice,
             outlet=outlet,
             version="sim",
             processes=tuple,
