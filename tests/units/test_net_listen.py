@@ -45,10 +45,15 @@ async def greet(stream):
 
 
 @asynccontextmanager
-async def listening(serve=greet, *, address=LOOPBACK, connections_max=100, facts=None):
+async def listening(serve=greet, *, address=LOOPBACK, connections_max=100, surplus=0, facts=None):
     sock = open_listening(address)
     server = Listening(
-        sock, serve, connections_max=connections_max, outlet=Facts() if facts is None else facts, clock=Noon()
+        sock,
+        serve,
+        connections_max=connections_max,
+        surplus=surplus,
+        outlet=Facts() if facts is None else facts,
+        clock=Noon(),
     )
     await server.start()
     try:
@@ -185,6 +190,26 @@ def test_at_most_so_many_connections_and_the_rest_waits(loop, monkeypatch):
         assert [(fact.what, fact.over) for fact in facts] == [("accept", False), ("accept", True)]
         assert "2 connections are open" in facts[0].why
         assert facts[0] == Trouble(at=43_200.0, what="accept", why=facts[0].why)
+
+    run(loop, work())
+
+
+def test_a_surplus_is_served_again_while_all_places_are_held(loop, monkeypatch):
+    """A burst must not end it for as long as those within the limit stay."""
+    monkeypatch.setattr(listen, "WATCH_EVERY", 0.01)
+    facts = Facts()
+
+    async def work():
+        async with listening(connections_max=4, surplus=2, facts=facts) as (_, name):
+            held = [await greeted(name) for _ in range(4)]
+            burst = [await greeted(name) for _ in range(2)]
+            assert [fact.over for fact in facts] == [False]
+            for writer in burst:
+                writer.close()
+            held.append(await greeted(name))
+            assert [fact.over for fact in facts] == [False, True]
+            for writer in held:
+                writer.close()
 
     run(loop, work())
 

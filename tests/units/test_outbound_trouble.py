@@ -15,6 +15,7 @@ from postroad.outbound.content import ContentSource
 from postroad.outbound.job import Job
 from postroad.outbound.trouble import Word
 from postroad.policy.schedule import Schedule
+from postroad.smtp.client import RSET_REFUSED
 from postroad.smtp.client_transaction import Result
 from postroad.spool.face import Delivery, QueuedMessage, Ruling
 
@@ -175,6 +176,7 @@ IDLE = Reply(421, (4, 2), "Timeout exceeded")
         ([], AttemptError(Scope.STREAM, None, Stage.MAIL, "closed"), True),
         ([], AttemptError(Scope.STREAM, None, Stage.RCPT, "closed"), True),
         ([], AttemptError(Scope.STREAM, IDLE, Stage.MAIL), True),
+        ([], AttemptError(Scope.STREAM, RSET_REFUSED, Stage.MAIL), True),  # it has heard nothing of this message
         ([], AttemptError(Scope.STREAM, RATE, Stage.MAIL), False),  # a new connection would be the wrong answer
         ([], AttemptError(Scope.STREAM, LATER, Stage.MAIL), False),  # a broken reply
         ([], AttemptError(Scope.STREAM, None, Stage.DOT, "closed"), False),  # it may have been taken

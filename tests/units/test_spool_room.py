@@ -6,6 +6,7 @@ Does not own: what follows a failing disk (test_spool_trouble.py), the running r
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from postroad.core.address import parse_mailbox
 from postroad.core.envelope import Envelope, Recipient
 from postroad.core.outcome import DeliveryState
 from postroad.service.threads import WorkerThreads
+from postroad.spool.errors import StoreTrouble
 from postroad.spool.face import NewMessage, Ruling, SpoolRefused, Why
 from postroad.spool.ground import ShardSettings
 from postroad.spool.real_disk import OsDisk
@@ -153,6 +155,51 @@ def test_what_the_wal_grew_to_is_given_back(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_many_at_once_leave_the_room_that_their_wal_needs(tmp_path: Path) -> None:
+    """The database has yet to grow by what came in one sync with others: else the disk is full when it is copied."""
+
+    async def work() -> None:
+        outlet, disk = FakeOutlet(), DiskWithItsWal()
+        disk.room = 24 * 1024 * 1024
+        async with opened(tmp_path, disk, min_free=10 * 1024 * 1024, outlet=outlet) as shard:
+            store, path = shard.writer.store, str(tmp_path / "shard-0")
+            least = disk.room
+            while await looked(shard) is None:
+                puts = [shard.put(large(shard)) for _ in range(50)]
+                assert await asyncio.gather(*puts) == [None] * 50
+                whole, _ = await shard.reads(lambda store: store.transfer.room())
+                least = min(least, disk.free(path) - (whole - store.file_octets))
+            assert least > 0
+            while messages := shard.stats().messages:
+                for queued in await shard.claim("y.example", NOW, 50):
+                    shard.record(queued.id, [Ruling(0, DONE, None)])
+                await shard.flush_records()
+                await asyncio.gather(*shard._background)
+                assert shard.stats().messages < messages
+                assert disk.free(path) > 0
+            assert await looked(shard) is None, "and mail is taken again"
+        assert not [fact for fact in outlet.of(facts.Trouble) if fact.what == "spool"]
+
+    asyncio.run(work())
+
+
+def test_a_wal_for_which_there_is_no_room_stays(tmp_path: Path) -> None:
+    """What somebody else has left must not be used up by copying: outcomes have to be written."""
+
+    async def work() -> None:
+        outlet, disk = FakeOutlet(), DiskWithItsWal()
+        disk.room = 100 * 1024 * 1024
+        async with opened(tmp_path, disk, min_free=10 * 1024 * 1024, outlet=outlet) as shard:
+            await asyncio.gather(*(shard.put(large(shard)) for _ in range(100)))
+            size, path = wal(tmp_path), str(tmp_path / "shard-0")
+            disk.room = disk.room - disk.free(path) + 5 * 1024 * 1024
+            for _ in range(2):
+                assert await looked(shard) is Why.FULL
+                assert wal(tmp_path) == size
+
+    asyncio.run(work())
+
+
 def test_a_wal_that_somebody_reads_stays(tmp_path: Path) -> None:
     """Nobody waits for the reader: the next look tries again."""
 
@@ -169,6 +216,38 @@ def test_a_wal_that_somebody_reads_stays(tmp_path: Path) -> None:
             assert wal(tmp_path) == store.wal_file_octets == 0
             await shard.put(large(shard))
             assert shard.stats().messages == 2
+
+    asyncio.run(work())
+
+
+def test_nothing_is_written_to_a_store_that_could_not_be_emptied(tmp_path: Path) -> None:
+    """Who waits for the turn meanwhile finds the store given up: after a failed sync nothing is appended to it."""
+
+    async def work() -> None:
+        outlet = FakeOutlet()
+        async with opened(tmp_path, OsDisk(), min_free=0, outlet=outlet) as shard:
+            await shard.put(large(shard))
+            (queued,) = await shard.claim("y.example", NOW, 10)
+            old, may_fail, commits = shard.writer.store, threading.Event(), list[str]()
+
+            def fails() -> bool:
+                assert may_fail.wait(10)
+                raise StoreTrouble(Why.TROUBLE, "disk I/O error")
+
+            old.empty_wal, old.commit = fails, lambda: commits.append("commit")  # type: ignore[method-assign]
+            emptying = asyncio.create_task(shard._empty_wal())
+            await asyncio.sleep(0)
+            shard.record(queued.id, [Ruling(0, DONE, None)])
+            shard.writer.kick()
+            await asyncio.sleep(0)
+            may_fail.set()
+            await emptying
+            while shard.refusing() is not None:
+                await asyncio.sleep(0)
+            await shard.flush_records()
+            assert not commits
+            assert shard.stats().messages == 0
+        assert [fact.over for fact in outlet.of(facts.Trouble)] == [False, True]
 
     asyncio.run(work())
 

@@ -145,6 +145,8 @@ AUTH_REQUIRED: Final = Reply(530, (7, 0), "Authentication required")
 NOT_HERE: Final = Reply(550, (1, 2), "That domain is not delivered here")
 NO_POSTMASTER: Final = Reply(550, (1, 1), "No domain is delivered here, so there is no postmaster")
 LOOP: Final = Reply(554, (4, 6), "Too many hops: the message loops")
+# Never on the wire: the end of an attempt that we put off ourselves.
+TURN_PASSED: Final = Reply(451, (4, 5), "Not sent yet: its turn under the rate passed before the next hop was ready")
 # Never on the wire: the outcome of `postroad queue bounce`, told in the report.
 RETURNED_BY_HAND: Final = Reply(550, (0, 0), "Returned to the sender by the administrator of this relay")
 

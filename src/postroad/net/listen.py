@@ -32,7 +32,7 @@ WATCH_EVERY: Final = 2 * SECOND
 LOOK_AGAIN: Final = 32
 """Connections accepted between two looks at the number of a descriptor, at most: a look costs as much as a reply."""
 RESUME_BELOW: Final = 0.9
-"""Share of ``connections_max`` below which a pause ends."""
+"""Share of ``connections_max`` below which a pause ends, where there is no surplus."""
 
 Serve = Callable[[SocketStream], Coroutine[object, object, None]]
 
@@ -46,17 +46,21 @@ class Listening:
         serve: Serve,
         *,
         connections_max: int,
+        surplus: int = 0,
         outlet: Outlet,
         clock: Clock,
         owns_file: bool = True,
     ) -> None:
-        """``owns_file``: the file of a Unix socket is ours to unlink at the end (false where others hold the
+        """``surplus``: connections taken beyond ``connections_max`` to be told in words that there is no place.
+
+        ``owns_file``: the file of a Unix socket is ours to unlink at the end (false where others hold the
         socket)."""
         self.name = name_of(sock)
         self._sock = sock
         self._serve = serve
         self.connections_max = connections_max
-        """Sessions above which nothing is accepted for a while; may be changed at any time."""
+        """Sessions above which, and ``surplus`` more, nothing is accepted for a while; may be changed at any time."""
+        self._surplus = surplus
         self._outlet = outlet
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -132,7 +136,7 @@ class Listening:
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
         if not self._paused and self._server is not None:
-            if len(self._tasks) >= self.connections_max:
+            if len(self._tasks) >= self.connections_max + self._surplus:
                 self._pause(f"{len(self._tasks)} connections are open")
             elif self._unlooked > 0:
                 self._unlooked -= 1
@@ -178,9 +182,14 @@ class Listening:
                 if not self._paused:
                     self._pause(str(error))
 
+    @property
+    def _resume_below(self) -> float:
+        # Those within connections_max may stay for hours: who comes next is to be told so meanwhile.
+        return self.connections_max + self._surplus / 2 if self._surplus else self.connections_max * RESUME_BELOW
+
     async def _look_after(self) -> None:
         if self._paused:
-            if len(self._tasks) < self.connections_max * RESUME_BELOW and _files_free(self._sock):
+            if len(self._tasks) < self._resume_below and _files_free(self._sock):
                 await self._accept()
                 self._tell(self._paused, over=True)
                 self._paused = ""

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from postroad.core import facts
-from postroad.core.reply import Reply
+from postroad.core.reply import TURN_PASSED, Reply
 
 
 class Level(IntEnum):
@@ -134,8 +134,8 @@ KINDS: Final[dict[type[facts.Fact], Kind]] = {
         counts=(
             Count(
                 "attempts_total",
-                "Tries at a host, by how far they got and what was answered.",
-                (_STAGE, Label("result", lambda fact: class_of(fact.reply))),
+                "Tries at a host, by how far they got and what was answered; own: put off by the relay itself.",
+                (_STAGE, Label("result", lambda fact: "own" if fact.reply == TURN_PASSED else class_of(fact.reply))),
             ),
         ),
     ),

@@ -18,6 +18,7 @@ from postroad.outbound.hops import Hop
 from postroad.outbound.job import Job
 from postroad.outbound.session import DeliveryResult
 from postroad.policy.classify import kind_of
+from postroad.smtp.client import RSET_REFUSED
 from postroad.smtp.client_transaction import Result
 
 _BEFORE_CONTENT: Final = frozenset({Stage.CONNECT, Stage.GREETING, Stage.HELLO, Stage.TLS, Stage.MAIL, Stage.RCPT})
@@ -75,13 +76,14 @@ class Attempt:
     def was_stale(self) -> bool:
         """True if a kept connection was closed on us, perhaps with 421, before it took anything of this message.
 
-        That says nothing about the host, which may well take a new connection; but a 421 that asks for less does.
+        That says nothing about the host, which may well take a new connection; but a 421 that asks for less does. A
+        host that refuses RSET after another message has heard nothing of this one either.
         """
         error = self.error
         if error is None or self.answers or error.stage not in (Stage.MAIL, Stage.RCPT):
             return False
         reply = error.reply
-        is_goodbye = reply is None or (reply.code == 421 and not kind_of(reply).closes_window)
+        is_goodbye = reply in (None, RSET_REFUSED) or (reply.code == 421 and not kind_of(reply).closes_window)
         return error.scope is Scope.STREAM and is_goodbye
 
     @property

@@ -12,7 +12,7 @@ from typing import Final
 
 from postroad.core import facts
 from postroad.core.outcome import AttemptError, Scope, Stage
-from postroad.core.reply import Reply
+from postroad.core.reply import TURN_PASSED, Reply
 from postroad.outbound.attempt import Attempt, in_order
 from postroad.outbound.connection import open_connection
 from postroad.outbound.content import ContentSource
@@ -33,7 +33,6 @@ UNREADABLE_PAUSE: Final = 5.0
 """Seconds until a job is looked at again whose content could not be read."""
 BROKEN_PAUSE: Final = 60.0
 """Seconds until a job is looked at again whose attempt met an error of ours."""
-_TOO_LATE: Final = Reply(451, (4, 5), "Not sent yet: its turn under the rate had passed before the next hop was ready")
 
 
 class _TooLateError(Exception):
@@ -175,7 +174,9 @@ class Lane:
         if attempt.answers or not self._destination.is_too_late(attempt.begun_at):
             return
         said = dialogue.take() if dialogue is not None else ()
-        self._emit_attempted(attempt, hop, session.address, session.tls, Stage.MAIL, _TOO_LATE, attempt.begun_at, said)
+        self._emit_attempted(
+            attempt, hop, session.address, session.tls, Stage.MAIL, TURN_PASSED, attempt.begun_at, said
+        )
         if dialogue is not None:  # one has answered, whatever hosts before it did
             attempt.error = None
             self._scheduler.learned(self._destination, attempt)

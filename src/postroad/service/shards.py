@@ -200,6 +200,9 @@ class Adoption:
                 return self.moved
             except (ShardOwned, SpoolRefused, StoreTrouble, OSError) as error:
                 self._tell(str(error))
+            except Exception as error:  # noqa: BLE001 - boundary: the mail in it must not wait for the next start
+                self._tell(f"an error of ours: {error!r}")
+                asyncio.get_running_loop().call_exception_handler({"message": "an adoption broke", "exception": error})
             wait = RETRY_FIRST if self.moved > moved else min(2.0 * wait, RETRY_LONGEST)
             await asyncio.sleep(wait)
         if self._trouble:

@@ -101,7 +101,7 @@ class Worker:
             self._inbound.switch(inbound)
             self._outbound.switch(outbound)
             for listening in self._listening:
-                listening.connections_max = settings.limits.connections + REFUSING_MAX
+                listening.connections_max = settings.limits.connections
 
         return switch
 
@@ -129,7 +129,8 @@ class Worker:
             listening = Listening(
                 self._birth.sockets[f"listener:{index}"],
                 self._inbound.serve_of(listener),
-                connections_max=self._settings.limits.connections + REFUSING_MAX,
+                connections_max=self._settings.limits.connections,
+                surplus=REFUSING_MAX,
                 outlet=self._outlet,
                 clock=self._clock,
                 owns_file=False,

@@ -24,6 +24,8 @@ from postroad.smtp.extensions import Protocol
 from postroad.smtp.offers import NO_OFFERS, Offers, parse_offers
 from postroad.smtp.replies import BROKEN_REPLY, ReplyReader
 
+RSET_REFUSED: Final = BROKEN_REPLY.with_text("The next hop refuses RSET")
+
 
 class Signal(Enum):
     """Why ``next_event`` has no event."""
@@ -241,7 +243,7 @@ class ClientConnection:
         if code == 421:  # at any time: RFC 5321 section 3.8
             self._end(reply)
         if command is Command.RSET and code >= 400:
-            self._end(BROKEN_REPLY.with_text("The next hop refuses RSET"))
+            self._end(RSET_REFUSED)
         step = TRANSITIONS[self.state].get(command)
         if step is None:  # it was in flight behind a hello that is refused
             self._end(BROKEN_REPLY.with_text(f"The next hop refuses what {command.name} needs"))

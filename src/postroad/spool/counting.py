@@ -35,6 +35,8 @@ class Counting(Ground):
     def _on_committed(self, batch: Batch, trouble: StoreTrouble | None) -> None:
         agenda = self.agenda
         self._reopen_wait = REOPEN_FIRST
+        if self._is_full:
+            self._look_at_free()  # what is noted while no mail is asked about makes the WAL grow
         for entry in batch.all_records():
             self._learn_record(entry.claim, entry.pairs)
             for delivery, _ in entry.applied:

@@ -31,7 +31,8 @@ from postroad.spool.writer import Writer
 FREE_LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the free space, while mail comes in."""
 FREE_SHARE: Final = 4
-"""A part of min_free must be free on the disk itself: the WAL and content files are not written inside the database."""
+"""A part of min_free must be free on the disk itself: the WAL and content files are not written inside the database,
+and other shards may want some of it at the same time."""
 WAL_EMPTIED_AT: Final = 256 * KIB
 """Octets of a WAL that are given back to a disk with less than min_free; fewer are not worth a sync."""
 REOPEN_FIRST: Final = 0.05
@@ -279,25 +280,32 @@ class Ground:
         filled its disk by itself would refuse mail for ever.
         """
         try:
-            await self._learn_free()
-            if self._is_full and self.writer.store.wal_file_octets >= WAL_EMPTIED_AT:
+            free = await self._learn_free()
+            if self._is_full and self.writer.store.wal_file_octets >= WAL_EMPTIED_AT and self._is_some(free):
                 await self._empty_wal()  # the next look finds what it gave
         finally:
             self._is_looking = False
 
-    async def _learn_free(self) -> None:
-        least, inside = self._settings.min_free, 0
+    async def _learn_free(self) -> int:
+        """Return how much is free on the disk once the database has grown by what only its WAL holds."""
+        least, inside, growth = self._settings.min_free, 0, 0
         try:
             free = await self._threads.run_blocking(self._disk.free, self._directory)
         except OSError:
-            return  # what was known holds until the next look
-        if least > free >= least // FREE_SHARE:
-            inside = await self._read(lambda store: store.transfer.free_octets()) or 0
-            inside = max(0, inside - self.writer.store.wal_octets)  # not in its file yet
-        if (is_full := free + inside < least) != self._is_full:
-            why = f"{free} octets free in {self._directory}, and {inside} in its database; min_free is {least}"
+            return 0  # what was known holds until the next look
+        store = self.writer.store
+        if free < least + store.wal_octets and (room := await self._read(lambda store: store.transfer.room())):
+            growth = max(0, room[0] - store.file_octets)
+            inside = room[1] if self._is_some(free - growth) else 0
+        left = free - growth
+        if (is_full := left + inside < least) != self._is_full:
+            why = f"{left} octets free in {self._directory}, and {inside} in its database; min_free is {least}"
             self._outlet.emit(facts.Trouble(at=self._clock.now(), what="disk", why=why, over=not is_full))
         self._is_full = is_full
+        return left
+
+    def _is_some(self, free: int) -> bool:
+        return free >= self._settings.min_free // FREE_SHARE
 
     async def _empty_wal(self) -> None:
         async with self.writer.turn:

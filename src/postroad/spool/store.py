@@ -55,6 +55,7 @@ class Store:
         self._connections: list[apsw.Connection] = []
         self._wal_pages = 0
         self._wal_file_pages = 0  # the most it held since it was last emptied: its file is as large
+        self._file_pages = 0
         self._checkpoint_pages = options.checkpoint_octets // PAGE_SIZE
         self._checkpoint_at = self._checkpoint_pages
         self.write: WriteStore
@@ -82,6 +83,7 @@ class Store:
             self._truncate_wal(connection)
             for _ in migrate(connection, now):
                 self._truncate_wal(connection)
+            self._file_pages = int(connection.pragma("page_count"))
             connection.set_wal_hook(self._on_commit)  # in place of SQLite's own checkpoints every 1,000 pages
             self.write = WriteStore(connection)
             if self._options.exclusive:
@@ -107,36 +109,40 @@ class Store:
 
     def checkpoint(self) -> None:
         """Copy what the WAL holds into the database, as far as no reader needs it; the next commit starts it anew."""
+        connection = self._connections[0]
         with store_step():
-            total, copied = self._connections[0].wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            total, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if copied >= total:
+                self._file_pages = int(connection.pragma("page_count"))
         # A long read keeps the WAL from being started anew: then it grows by as much again before the next try.
         self._checkpoint_at = self._checkpoint_pages if copied >= total else total + self._checkpoint_pages
 
     def empty_wal(self) -> bool:
-        """Copy all that the WAL holds into the database and give its room back to the disk; False if that cannot be.
+        """Copy all that the WAL holds into the database and give its room back to the disk; False while somebody reads.
 
-        It cannot while somebody reads, or where the disk has no room for the copy: then the WAL holds all it held.
+        The database's file grows by what ``file_octets`` lacks of it: there must be room for that.
 
         Raises:
             StoreTrouble, StoreDamaged: a write or a sync failed.
         """
         connection = self._connections[0]
-        try:
-            with store_step():
-                connection.set_busy_timeout(0)
-                try:
-                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                except apsw.BusyError:
-                    return False
-                finally:
-                    connection.set_busy_timeout(BUSY_MILLISECONDS)
-        except StoreTrouble as trouble:
-            if trouble.why is not Why.FULL:
-                raise
-            return False
+        with store_step():
+            connection.set_busy_timeout(0)
+            try:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                return False
+            finally:
+                connection.set_busy_timeout(BUSY_MILLISECONDS)
+            self._file_pages = int(connection.pragma("page_count"))
         self._wal_pages = self._wal_file_pages = 0
         self._checkpoint_at = self._checkpoint_pages
         return True
+
+    @property
+    def file_octets(self) -> int:
+        """The size of the database's file, at least: what else is in the database, only the WAL holds."""
+        return self._file_pages * PAGE_SIZE
 
     @property
     def wal_file_octets(self) -> int:

@@ -41,7 +41,10 @@ _IS_EMPTY: Final = """
 SELECT NOT (EXISTS (SELECT 1 FROM message) OR EXISTS (SELECT 1 FROM delivery) OR EXISTS (SELECT 1 FROM content))
 """
 _TOKEN: Final = "SELECT token FROM identity"  # noqa: S105 - not a secret
-_FREE: Final = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
+_ROOM: Final = """
+SELECT page_count * page_size, freelist_count * page_size
+FROM pragma_page_count, pragma_freelist_count, pragma_page_size
+"""
 _COPY: Final = {
     "settled": (
         """
@@ -187,10 +190,14 @@ class TransferReads:
         return bytes(row[0])
 
     def free_octets(self) -> int:
-        """Return how much can be written without the file growing."""
+        """Return how much can be written without the database growing."""
+        return self.room()[1]
+
+    def room(self) -> tuple[int, int]:
+        """Return how large the database is, what its WAL holds included, and how much of it is free; octets."""
         with store_step():
-            row = self._execute(_FREE).fetchone()
-        return int(row[0]) if row is not None else 0
+            row = self._execute(_ROOM).fetchone()
+        return (int(row[0]), int(row[1])) if row is not None else (0, 0)
 
     def up_to(self, source: bytes, kind: str) -> int:
         """Return the number of the last row that was copied from another shard's table."""

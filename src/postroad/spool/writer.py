@@ -124,7 +124,7 @@ class Writer:
         try:
             while (self._puts or self._works or self._records) and not self.is_stopped:
                 async with self.turn:
-                    await self._turn(self._take())
+                    await self._next_turn()
                 if self._records and not (self._puts or self._works) and not self._idle:
                     break
         finally:
@@ -138,6 +138,10 @@ class Writer:
                 for future in idle:
                     if not future.done():
                         future.set_result(None)
+
+    async def _next_turn(self) -> None:
+        if not self.is_stopped:  # else whoever had the turn before us met trouble
+            await self._turn(self._take())
 
     def _take(self) -> Batch:
         batch = Batch()
