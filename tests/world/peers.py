@@ -133,6 +133,7 @@ protocols = imap pop3 lmtp
 listen = 127.0.0.1
 ssl = no
 disable_plaintext_auth = no
+auth_mechanisms = plain login scram-sha-256
 default_internal_user = dovecot
 default_login_user = dovenull
 mail_location = maildir:{home}/mail/%u
