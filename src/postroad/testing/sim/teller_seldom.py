@@ -25,7 +25,7 @@ SHARED: Final = "shared.example"
 STRANGE: Final = "203.0.113."
 """Addresses that are not in [relay] networks."""
 
-_FAILING: Final[tuple[Ill, ...]] = ("commit", "commit", "sync", "write", "full")
+_FAILING: Final[tuple[Ill, ...]] = ("commit", "commit", "commit", "sync", "write", "full")
 
 Turn = Callable[[Letter], Letter]
 
@@ -81,13 +81,13 @@ def _late(dice: random.Random, plan: Plan) -> Plan:
 
 
 def _refusing(dice: random.Random, plan: Plan) -> Plan:
-    """Hosts refuse many for good while commits fail, and the disk is slow: what is to be reported meets trouble."""
+    """Hosts refuse many for good while commits fail: what is to be reported meets trouble."""
     plan = _calm(plan)
-    peers = tuple(msgspec.structs.replace(one, rcpt_5xx=0.4) for one in plan.peers)
+    peers = tuple(msgspec.structs.replace(one, rcpt_5xx=0.6) for one in plan.peers)
     end = _end(plan)
     spells = tuple(
-        Spell(dice.choice(_FAILING), end * dice.random(), 5.0 + 20.0 * dice.random(), dice.choice((0.1, 0.3, 0.6)))
-        for _ in range(4)
+        Spell(dice.choice(_FAILING), end * dice.random(), 5.0 + 20.0 * dice.random(), dice.choice((0.05, 0.1, 0.3)))
+        for _ in range(8)
     )
     blows = tuple(
         Blow("time", end * dice.random() * 1.2, 0, how="process", worker=place)
