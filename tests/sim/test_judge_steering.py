@@ -6,9 +6,11 @@ import msgspec
 import pytest
 from tests.sim.evidence import ANN, BOB, PEER, all_laws, case, crash, order, report, take
 
+from postroad.core.ids import MessageId, format_id
 from postroad.testing.sim.book import Crash, Refusal
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH
+from postroad.testing.sim.judge_ids import shard_of
 from postroad.testing.sim.judge_steering import BY_HAND
 from postroad.testing.sim.network import Weather
 from postroad.testing.sim.story import Terms
@@ -68,7 +70,13 @@ def test_what_the_person_heard_is_not_reached_is_not_judged():
     take(played, at=1_010.0, worker="worker-0#2")
     assert all_laws(played) == ["steering"]  # all shards have a worker again, as he heard
     held.unreached = (1,)
+    assert all_laws(played) == []  # nobody knows where the message was
+    (sent,) = played.book.sent.values()
+    sent.name = format_id(MessageId(2 << 14))
+    held.unreached = (shard_of(2 << 14),)
     assert all_laws(played) == []
+    held.unreached = (shard_of(2 << 14) + 1,)
+    assert all_laws(played) == ["steering"]  # it was in another
 
 
 def test_what_the_dead_had_sent_may_arrive_after_a_hold():

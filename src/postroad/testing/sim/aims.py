@@ -169,7 +169,7 @@ def _unlinking(dice: random.Random, plan: Plan, span: float) -> Plan:
 def _scarce(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Let free space be scarce while the WAL is large."""
     at = span * dice.random()
-    spell = Spell("scarce", at, 5.0 + 60.0 * dice.random(), dice.choice((0.3, 0.6, 0.9)))
+    spell = Spell("scarce", at, 5.0 + 60.0 * dice.random(), dice.choice((0.5, 0.7, 0.9)))
     return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[-SPELLS_MAX:], checkpoint=33_554_432)
 
 

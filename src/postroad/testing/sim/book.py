@@ -45,9 +45,9 @@ class Sent(msgspec.Struct):
     def key(self) -> tuple[str, int]:
         return self.token, self.attempt
 
-    def is_content(self, seen: bytes) -> bool:
-        """True if what was seen somewhere, by its hash, is what was sent."""
-        return seen == self.hash or (bool(self.hash_ended) and seen == self.hash_ended)
+    def is_content(self, seen: bytes, *, ends_lines: bool = False) -> bool:
+        """True if what was seen somewhere, by its hash, is what was sent. ``ends_lines``: where all lines must end."""
+        return seen == self.hash or (ends_lines and bool(self.hash_ended) and seen == self.hash_ended)
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -79,6 +79,8 @@ class Take(msgspec.Struct):
     """When its MAIL came."""
     code: int = 250
     """What it answered; 0: the connection went before."""
+    by_chunks: bool = False
+    """True if it came by BDAT."""
     reply_at: float = 0.0
     """When the answer had reached the relay; 0.0: it never did."""
 

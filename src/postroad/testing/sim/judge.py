@@ -18,7 +18,7 @@ import msgspec
 from postroad.testing.sim.book import Sent, Take
 from postroad.testing.sim.disk_image import Drop, Image
 from postroad.testing.sim.judge_copies import look_at_copies
-from postroad.testing.sim.judge_disk import REPORTED_AFTER, Disk
+from postroad.testing.sim.judge_disk import Disk
 from postroad.testing.sim.judge_ids import number_of, shard_of, time_of
 from postroad.testing.sim.judge_reports import look_at_names, look_at_promised, look_at_report
 from postroad.testing.sim.judge_steering import BY_HAND, People, moment
@@ -183,7 +183,7 @@ class Judge:
             return any(fact.action in actions and address in lower(fact.recipients) for fact in facts)
         made_at = time_of(drop.message)
         begin, end = self.earliest(made_at), self.latest_of(made_at)
-        if not self.disk.is_untold(begin, end, shard_of(drop.message), REPORTED_AFTER):
+        if not self.disk.is_untold(begin, end, shard_of(drop.message)):
             return False
         for _, fact in self.facts["Reported"]:
             if fact.action in actions and address in lower(fact.recipients):
@@ -251,7 +251,7 @@ class Judge:
                 self.breaks(f"unknown: {take.peer} took at {take.at:.3f} what no client sent")
                 continue
             name = f"{take.token}.{take.attempt}"
-            if not sent.is_content(take.hash):
+            if not sent.is_content(take.hash, ends_lines=not take.by_chunks):
                 self.breaks(f"content: {take.peer} took {name} at {take.at:.3f} with another content than was sent")
             if take.sender.lower() != sent.sender.lower():
                 self.breaks(f"sender: {name} came from {sent.sender!r} and went as {take.sender!r}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final, NamedTuple
 
 from postroad.testing.sim.book import Book, Crash, Sent
@@ -28,9 +28,6 @@ DRAIN_MAX: Final = 40.0
 """Seconds that a stop in order may take: what waits, and the records."""
 TOLD_AFTER: Final = 1.0
 """Seconds after which what was committed is told, if its worker lives and the disk works."""
-REPORTED_AFTER: Final = 10.5
-"""Seconds after which it is looked whether a report is there whose sync had failed, once a shard is open again: twice
-LOOK_EVERY (outbound/report.py)."""
 REOPENED_AFTER: Final = 11.0
 """Seconds from a failure until a shard is open again, unless trying fails or takes long, which shows: tries are at most
 REOPEN_LONGEST (spool/ground.py) apart."""
@@ -96,12 +93,12 @@ class Disk:
             found: list[Span] = []
             for at, why in self._troubles:
                 seconds = seconds_of(why)
-                if not seconds and not _is_of(shard, why):
+                if not seconds and not _is_of_database(shard, why):
                     continue
                 over = at + (seconds + RECORD_MAX + COMMIT_MAX if seconds else patience)
                 if found and at <= found[-1].end:
                     found[-1] = Span(found[-1].begin, max(found[-1].end, over))
-                elif seconds or _is_of_database(shard, why):
+                else:
                     found.append(Span(at, over))
             self._spans[key] = found
         return self._spans[key]
@@ -155,11 +152,11 @@ class Disk:
         ends += [(one, self.stopped_at(one)) for one in self._book.stops]
         return any(sent.worker in one.workers and one.at <= last and over >= sent.told_at - 0.1 for one, over in ends)
 
-    def is_untold(self, begin: float, end: float, shard: int | None = None, looked: float = 0.0) -> bool:
+    def is_untold(self, begin: float, end: float, shard: int | None = None) -> bool:
         """True if a worker may have died after a commit in that span, or in one that was begun then, and told nobody.
 
         A stop in order lets everything be told, unless the disk is in trouble. ``shard``: whose commit; None:
-        anybody's. ``looked``: seconds after which it is looked at once the disk works again.
+        anybody's.
         """
         ends = [(one, one.at, one.at <= end + TOLD_AFTER) for one in self._book.crashes]
         ends += [(one, self.stopped_at(one), False) for one in self._book.stops]
@@ -169,7 +166,7 @@ class Disk:
                 if shard not in (None, of) or self._started.get(worker, 0.0) > end:
                     continue
                 spans = self.unable(of, begin, end + RECORD_MAX + COMMIT_MAX)
-                if is_soon or any(one.at <= span.end + looked for span in spans):
+                if is_soon or any(one.at <= span.end for span in spans):
                     return True
         return False
 
@@ -192,6 +189,13 @@ class Disk:
                 if is_resized and is_of_source and is_of_target and left.shard != right.shard:
                     return True
         return False
+
+    def may_have_been_in(self, shards: Collection[int], message: int, until: float) -> bool:
+        """True if a message can have been in one of these shards, or on its way into or out of one, by then."""
+        moves = [Move(at, fact.from_shard, fact.to_shard) for at, fact in self._transfers if fact.message == message]
+        holders = _holders(shard_of(message), moves, 0.0, until)
+        # Where a move was committed and not told of, nobody can say where it was.
+        return not holders.isdisjoint(shards) or any(self._broke_off(move) for move in moves)
 
     def _untold(self, message: int, moves: list[Move], deed: Deed) -> list[Move]:
         """Return moves that nobody may have told of: into a shard that cannot have the message by those that were told.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from postroad.testing.sim.book import Sent, Take
 from postroad.testing.sim.judge_copies import was_under_way
-from postroad.testing.sim.judge_disk import REPORTED_AFTER
 from postroad.testing.sim.judge_ids import id_of, names_of, number_of, shard_of, time_of
 from postroad.testing.sim.judge_steering import BY_HAND
 
@@ -123,7 +122,7 @@ def look_at_reported(judge: Judge) -> None:
         number = number_of(name)
         made_at = time_of(max(0, number))
         span = judge.earliest(made_at), judge.latest_of(made_at)
-        if missing and (told or not judge.disk.is_untold(*span, shard_of(number), REPORTED_AFTER)):
+        if missing and (told or not judge.disk.is_untold(*span, shard_of(number))):
             judge.breaks(
                 f"fact: {take.peer} took a report that {missing[0][0]} is {missing[0][1]}, and no fact says so"
             )

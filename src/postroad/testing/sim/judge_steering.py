@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from postroad.testing.sim.book import Book, Order, Sent, Take
 from postroad.testing.sim.house import EPOCH, ROUTES
+from postroad.testing.sim.judge_ids import number_of
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.story import Peer, Plan, Terms
 
@@ -123,11 +124,9 @@ def look_at_people(judge: Judge) -> None:
 
 def _look_at_stopped(judge: Judge, order: Order) -> None:
     """What was held, deleted or returned does not go, but for as many as were in flight, as the person was told."""
-    if order.unreached:
-        return  # the person heard that what is on its way between shards is not meant
     late = set()
     for sent in judge.book.sent.values():
-        if sent.code != 250 or sent.told_at >= order.at:
+        if sent.code != 250 or sent.told_at >= order.at or _was_unreached(judge, order, sent):
             continue
         for address in sent.recipients:
             if not means(order, sent, address):
@@ -146,6 +145,12 @@ def _look_at_stopped(judge: Judge, order: Order) -> None:
             f"steering: {order.who} heard at {order.told_at:.3f} that {order.verb} {order.of} {order.what} is done,"
             f" {order.in_flight} in flight, and then went {', '.join(sorted(late)[:4])}"
         )
+
+
+def _was_unreached(judge: Judge, order: Order, sent: Sent) -> bool:
+    """True if the person heard that a shard was not reached, and the message may have been in that."""
+    number = number_of(sent.name)
+    return bool(order.unreached) and (number < 0 or judge.disk.may_have_been_in(order.unreached, number, order.told_at))
 
 
 def _only_waited(judge: Judge, order: Order, address: str, take: Take) -> bool:

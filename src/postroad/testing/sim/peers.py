@@ -229,6 +229,7 @@ class PeerTalk(Talk):
             self.answer(b"554 5.5.1 No valid recipients\r\n")
             return
         self.answer(b"354 go on\r\n")
+        self._is_last = False
         self._content = bytearray()
 
     def _bdat(self, more: str) -> None:
@@ -317,6 +318,7 @@ class PeerTalk(Talk):
             worker,
             seen.name,
             self._mail_at,
+            by_chunks=self._is_last,
         )
         zoo.book.takes.append(take)
         zoo.on_take(take)

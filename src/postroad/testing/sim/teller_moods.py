@@ -31,7 +31,7 @@ BARE_SHARE: Final = 0.5
 """Of clients that send by BDAT, those whose letters end without CRLF."""
 BINARY_SHARE: Final = 0.03
 """Of stories, those in which everything goes by BDAT, to next hops that refuse RSET: else both seldom meet."""
-SCARCE_SHARE: Final = 0.12
+SCARCE_SHARE: Final = 0.25
 """Of stories, those in which there is less room than must be free, though some, for a while."""
 _ILLS: Final[tuple[Ill, ...]] = (
     "sync",
@@ -84,7 +84,7 @@ def _with_oddities(dice: random.Random, plan: Plan) -> Plan:
     spells = plan.spells
     if dice.random() < SCARCE_SHARE:
         at, seconds = dice.random() * _span(plan), 5.0 + dice.random() * 100.0
-        spells = (*spells, Spell("scarce", at, seconds, dice.choice((0.3, 0.6, 0.9))))
+        spells = (*spells, Spell("scarce", at, seconds, dice.choice((0.5, 0.7, 0.9))))
     return msgspec.structs.replace(plan, peers=tuple(peers), senders=tuple(senders), spells=spells)
 
 
