@@ -102,20 +102,24 @@ def _sluggish(dice: random.Random, plan: Plan) -> Plan:
 
 
 def _steered(dice: random.Random, plan: Plan) -> Plan:
-    """Let commits fail right when people change what is queued."""
+    """Let commits fail right when people change what is queued, and what has just become due is looked for."""
     letters = [letter for sender in plan.senders for letter in sender.letters]
-    if not plan.steps:
-        steps = sorted((_step(dice, letters) for _ in range(dice.choice((4, 8)))), key=lambda step: step.at)
-        plan = msgspec.structs.replace(plan, steps=tuple(steps))
-    spells = [Spell("commit", step.at, 0.5, 0.6) for step in plan.steps]
-    if dice.random() < 0.5:  # whoever reads meanwhile waits
-        spells += [Spell("slow", step.at - 0.5, 2.0, 0.5) for step in plan.steps]
-    return msgspec.structs.replace(plan, spells=(*plan.spells[:2], *spells), blows=_few(plan, 2))
+    steps = [step for _ in range(dice.choice((4, 8))) for step in _steps(dice, letters)]
+    spells = [Spell("commit", step.at, 0.5, 0.6) for step in steps if step.verb != "flush"]
+    if dice.random() < 0.7:  # whoever reads meanwhile waits
+        spells += [Spell("slow", step.at - 0.1, 1.5, 0.5) for step in steps]
+    steps = sorted((*plan.steps, *steps), key=lambda step: step.at)
+    return msgspec.structs.replace(
+        plan, steps=tuple(steps), spells=(*plan.spells[:2], *spells), blows=_few(plan, 2), connections=20
+    )
 
 
-def _step(dice: random.Random, letters: list[Letter]) -> Step:
-    letter = dice.choice(letters)
-    return Step(letter.at + 2.0 + 20.0 * dice.random(), dice.choice(CHANGES), "domain", dice.choice(letter.recipients))
+def _steps(dice: random.Random, letters: list[Letter]) -> list[Step]:
+    letter, after = dice.choice(letters), 2.0 + 20.0 * dice.random()
+    at, domain = letter.at + after, dice.choice(letter.recipients)
+    flush = Step(at - 0.1 * dice.random(), "flush", "domain", domain)
+    change = Step(at, dice.choice(CHANGES), "domain", domain)
+    return [flush, change] if dice.random() < 0.7 else [change]
 
 
 _CHANGES: Final[dict[str, Callable[[random.Random, Plan], Plan]]] = {
