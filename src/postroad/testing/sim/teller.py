@@ -196,7 +196,7 @@ def _blows(dice: random.Random, span: float, letters: int) -> tuple[Blow, ...]:
     if dice.random() < 0.03:
         return ()
     blows = []
-    count = dice.choice((5, 9, 14, 18))
+    count = dice.choice((7, 12, 17, 22))
     share_of_power = dice.choice((0.2, 0.5, 0.8))
     for _ in range(count):
         how: How = "power" if dice.random() < share_of_power else "process"
