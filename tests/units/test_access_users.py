@@ -62,6 +62,7 @@ class IllRecords(MemoryRecords):
     scans = 0
 
     async def get(self, table: str, key: str) -> RecordRow | None:
+        await asyncio.sleep(0)  # as one that waits for the disk: others have their turn
         if self.is_ill:
             raise RecordsTrouble("the disk is ill")
         return await super().get(table, key)
