@@ -235,14 +235,14 @@ class Adopted(Fact, frozen=True, kw_only=True, tag="adopted"):
 
 class Steered(Fact, frozen=True, kw_only=True, tag="steered"):
     """A person changed something: the queue (hold, release, delete, flush, bounce), a destination (suspend, resume,
-    override, restore)."""
+    override, restore), a built-in user (user-add, user-change, user-remove)."""
 
     who: str
     verb: str
     recipients: int
     """Recipients in the queue that it was done to; 0 where it was not about those."""
     selection: str
-    """What was meant: a selection of the queue, or the name of a destination and what was said of it."""
+    """What was meant: a selection of the queue, a destination and what was said of it, or the name of a user."""
 
 
 class Held(RecipientFact, frozen=True, kw_only=True, tag="held"):
