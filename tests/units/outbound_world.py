@@ -60,6 +60,8 @@ class Receiver:
         self.refuses_connections = False
         self.greets_after = 0.0
         """Seconds; new connections are greeted as it is when they come."""
+        self.puts_off = ""
+        """A recipient who is told to come later."""
         self.go = asyncio.Event()
         """While clear, no message is answered."""
         self.go.set()
@@ -112,7 +114,8 @@ class Receiver:
                     self.recipients.append(line.decode().partition("<")[2].partition(">")[0])
                 if line.startswith(b"EHLO"):
                     self.hellos.append(line.decode().partition(" ")[2])
-                await stream.write(b"250 2.0.0 Ok\r\n")
+                is_put_off = line.startswith(b"RCPT") and self.recipients[-1] == self.puts_off
+                await stream.write(b"450 4.2.1 Later\r\n" if is_put_off else b"250 2.0.0 Ok\r\n")
 
     def per_second(self) -> list[int]:
         """Return how many messages came in each full second since the first."""

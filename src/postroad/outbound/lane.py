@@ -113,6 +113,10 @@ class Lane:
         try:
             if not await self._send_over_kept(attempt):
                 await self._send_over_new(attempt, target)
+        except asyncio.CancelledError:  # we stop; what a host has taken must not be sent again at the next start
+            if attempt.has_delivered:
+                self._scheduler.settle(job, self._settler.of_answers(job, self._destination.key, attempt))
+            raise
         finally:
             if reader is not None:
                 reader.close()

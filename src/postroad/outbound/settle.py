@@ -31,16 +31,22 @@ class Settler:
         """Return rulings for all deliveries of a job that was attempted. ``key``: of the destination."""
         return self.of_words(job, key, trouble.words_of(attempt))
 
+    def of_answers(self, job: Job, key: str, attempt: Attempt) -> list[Ruling]:
+        """Return rulings for those whom a host has answered while the attempt is not over; none for others."""
+        words = trouble.words_of(attempt)
+        return self.of_words(job, key, {number: words[number] for number in attempt.answers})
+
     def of_error(self, job: Job, key: str, error: AttemptError) -> list[Ruling]:
         """Return rulings for a job whose attempt broke off before any host was asked."""
         return self.of_words(job, key, dict.fromkeys(job.numbers, trouble.word_of_error(error, "")))
 
     def of_words(self, job: Job, key: str, words: Mapping[int, Word]) -> list[Ruling]:
-        """Return rulings for a job by the last word about each recipient."""
+        """Return rulings for a job by the last word about each recipient; none where there is no word."""
         rulings = []
         now, message = self._house.clock.now(), job.message
         for delivery in job.deliveries:
-            word = words[delivery.number]
+            if (word := words.get(delivery.number)) is None:
+                continue
             ruling = trouble.rule(
                 word,
                 message,
