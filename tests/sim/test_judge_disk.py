@@ -45,7 +45,7 @@ STORE = format_id(REPORT | 1 << 14)
         ([(1_002.0, SYNC_FAILED)], 1_014.0, False),  # open again, and recorded
         ([(1_002.0, OTHERS)], 1_002.5, False),
         ([(1_002.0, CONTENT)], 1_002.5, False),  # of which only its message needs it
-        ([(1_002.0, SYNC_FAILED), (1_012.0, CONTENT)], 1_022.0, True),  # it fails in opening it again
+        ([(1_002.0, SYNC_FAILED), (1_012.0, CONTENT)], 1_022.0, False),  # that does not keep it shut
         ([(1_002.0, SYNC_FAILED), (1_012.0, OTHERS)], 1_022.0, False),
         ([(1_002.0, SYNC_FAILED), (1_012.0, SYNC_FAILED), (1_022.0, DIRECTORY)], 1_032.0, True),
         ([(1_002.0, SYNC_FAILED), (1_014.0, SYNC_FAILED)], 1_014.5, False),  # new trouble
