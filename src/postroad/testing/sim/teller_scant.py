@@ -16,7 +16,7 @@ from postroad.testing.sim.chaos import LEDGER, Blow
 from postroad.testing.sim.network import Weather
 from postroad.testing.sim.story import Letter, Peer, Plan
 
-SHARE: Final = 0.09
+SHARE: Final = 0.12
 """Of stories that have no mood."""
 HURRY: Final = 10.0
 """Seconds in which all mail comes in."""
@@ -26,18 +26,19 @@ TROUBLED_FOR: Final = 60.0
 """Seconds in which the ledger is in trouble: as long as there is mail for all connections."""
 SHARED: Final = "shared.example"
 """Nobody counts connections to several hosts of one destination."""
-_KINDS: Final = ("hangs", "hangs", "dies", "dies", "alone")
+_KINDS: Final = ("hangs", "hangs", "late", "late", "dies", "dies", "alone")
 
 
 def with_scant_limits(dice: random.Random, plan: Plan, span: float) -> Plan:
     """Return the story about limits."""
     kind = dice.choice(_KINDS)
-    slow = dice.choice((0.5, 1.0, 2.0)) if kind != "alone" else 0.0
+    slow = {"alone": 0.0, "late": 0.2}.get(kind, dice.choice((0.5, 1.0, 2.0)))
+    hurry = TROUBLED_FOR if kind == "late" else HURRY  # in a hurry connections are taken once, and kept
     peers = tuple(_in_order(one, slow) for one in plan.peers[:HOSTS])
     senders = tuple(
         msgspec.structs.replace(
             sender,
-            letters=tuple(_hurried(one, min(1.0, HURRY / max(1.0, span)), len(peers)) for one in sender.letters),
+            letters=tuple(_hurried(one, hurry / max(1.0, span), len(peers)) for one in sender.letters),
             per_connection=50,
         )
         for sender in plan.senders
@@ -63,11 +64,11 @@ def with_scant_limits(dice: random.Random, plan: Plan, span: float) -> Plan:
         connections=dice.choice((1, 2, 3)),
         messages_per_connection=dice.choice((1, 5, 100)),
     )
-    return _hanging(dice, plan) if kind == "hangs" else _dying(dice, plan)
+    return {"hangs": _hanging, "late": _late, "dies": _dying}[kind](dice, plan)
 
 
 def _hurried(letter: Letter, share: float, hosts: int) -> Letter:
-    """A letter that comes earlier, to those hosts that there are."""
+    """A letter that comes earlier (or later), to those hosts that there are."""
     recipients = tuple(
         f"d{int(one[1:].partition('.')[0]) % hosts}.example"
         if one[1:2].isdigit()
@@ -94,13 +95,25 @@ def _in_order(peer: Peer, slow: float) -> Peer:
 
 
 def _hanging(dice: random.Random, plan: Plan) -> Plan:
-    """Let the ledger be silent for about as long as workers wait for an answer (2 s), or for any word (3 s)."""
+    """Let the ledger be silent for about as long as workers wait for any word (3 s)."""
     hangs, at = [], 1.0 + 5.0 * dice.random()
     while at < TROUBLED_FOR:
         seconds = 2.0 + 2.0 * dice.random() if dice.random() < 0.8 else 12.0 * dice.random()
         hangs.append((at, seconds))
         at += seconds + 2.0 + 8.0 * dice.random()
     return msgspec.structs.replace(plan, hangs=tuple(hangs), ledger_latency=dice.choice((0.0, 0.0, 0.02, 0.3)))
+
+
+def _late(dice: random.Random, plan: Plan) -> Plan:
+    """Let the ledger be silent for a little longer than a delivery waits for an answer (2 s).
+
+    Nobody leaves it: whoever did would say anew what it holds, and what came too late would be forgotten.
+    """
+    hangs, at = [], 1.0 + 5.0 * dice.random()
+    while at < TROUBLED_FOR:
+        hangs.append((at, 2.0 + 0.2 * dice.random()))
+        at += 3.0 + 5.0 * dice.random()
+    return msgspec.structs.replace(plan, hangs=tuple(hangs))
 
 
 def _dying(dice: random.Random, plan: Plan) -> Plan:
