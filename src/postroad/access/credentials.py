@@ -22,6 +22,8 @@ from postroad.smtp.sasl import SALT_SIZE, ScramKeys, derive_keys, same_keys
 SCRAM: Final = "SCRAM-SHA-256"
 ARGON2ID: Final = "argon2id"
 SALT_OCTETS: Final = SALT_SIZE
+SALT_MOST: Final = 64
+"""Octets in the salt of keys that come from elsewhere."""
 KEY_OCTETS: Final = 32
 ITERATIONS_LEAST: Final = 4096
 """RFC 7677 section 4."""
@@ -94,14 +96,16 @@ def matches(credential: Credential, password: str) -> bool:
 
 
 def shape_of(credential: Credential) -> Credential:
-    """Return one that is as dear to check, and holds nothing of this one but that."""
-    return shaped(credential, bytes(SALT_OCTETS))
+    """Return one that is as dear to check, with as long a salt, and holds nothing else of this one."""
+    size = len(credential.salt) if isinstance(credential, ScramKeys) else SALT_OCTETS  # of argon2id nobody sees it
+    return shaped(credential, bytes(size))
 
 
 def shaped(shape: Credential, salt: bytes) -> Credential:
-    """Return a shape with another salt."""
+    """Return a shape with another salt: as many octets as the shape's, of SALT_MOST that are given."""
     if isinstance(shape, ScramKeys):
-        return ScramKeys(shape.iterations, salt, _ZERO, _ZERO)
+        return ScramKeys(shape.iterations, salt[: len(shape.salt)], _ZERO, _ZERO)
+    salt = salt[:SALT_OCTETS]
     head = shape.text.split("$")[:4]
     return ArgonHash("$".join([*head, _unpadded(salt), _unpadded(_ZERO)]))
 
@@ -146,7 +150,7 @@ def _scram(iterations: int, *parts: str) -> ScramKeys:
         salt, stored_key, server_key = (b64decode(part, validate=True) for part in parts)
     except binascii.Error:
         raise ValueError("The keys of {SCRAM-SHA-256} are not base64.") from None
-    if not 8 <= len(salt) <= 64 or len(stored_key) != KEY_OCTETS or len(server_key) != KEY_OCTETS:
+    if not 8 <= len(salt) <= SALT_MOST or len(stored_key) != KEY_OCTETS or len(server_key) != KEY_OCTETS:
         raise ValueError("The salt or the keys of {SCRAM-SHA-256} have a wrong length.")
     return ScramKeys(iterations, salt, stored_key, server_key)
 

@@ -122,14 +122,9 @@ class Users:
         name = _prepared(name)
         await self._know_shapes()
         shapes = [shape for shape in self._shapes if isinstance(shape, ScramKeys)] or [_USUAL]
-        keys = shaped(shapes[self._pick(name, len(shapes))], self.fake_salt(name))
+        keys = shaped(shapes[self._pick(name, len(shapes))], self._salt(name))
         assert isinstance(keys, ScramKeys)
         return keys
-
-    def fake_salt(self, name: str) -> bytes:
-        """Return the salt of a user that is not there: always the same, also by another worker once ``keys`` has been
-        asked for."""
-        return hmac.digest(self._salt_secret, b"salt\0" + name.encode(), "sha256")[:SALT_OCTETS]
 
     def changed(self, table: str) -> None:
         """Hear that somebody has changed a table of the records: nothing that was remembered of users holds."""
@@ -178,7 +173,11 @@ class Users:
         return ""
 
     def _disguise(self, name: str) -> Credential:
-        return shaped(self._shapes[self._pick(name, len(self._shapes))], self.fake_salt(name))
+        return shaped(self._shapes[self._pick(name, len(self._shapes))], self._salt(name))
+
+    def _salt(self, name: str) -> bytes:
+        """Return SALT_MOST octets for somebody who is not there: always the same for a name, whichever process asks."""
+        return hmac.digest(self._salt_secret, b"salt\0" + name.encode(), "sha512")
 
     def _pick(self, name: str, count: int) -> int:
         picked = hmac.digest(self._salt_secret, b"shape\0" + name.encode(), "sha256")
