@@ -28,6 +28,8 @@ JOURNEY: Final = 0.2
 """Seconds that a reply, and what follows it on the same connection, may be under way."""
 ANSWER_MAX: Final = 20.0
 """Seconds within which whoever waits is answered, but for those in which the disk was slow."""
+RSET_MAX: Final = 300.0
+"""Seconds that an answer to RSET is waited for: meanwhile a message has its turn, and its MAIL comes only then."""
 TOKEN_LIFE: Final = 30.0
 """Seconds from a token to MAIL, at most: half of the minute that a rate is for in this world."""
 TOKEN_JOURNEY: Final = 1.0
@@ -65,8 +67,14 @@ def _overlap(begin: float, end: float, other_begin: float, other_end: float) -> 
 
 def look_at_reuse(judge: Judge) -> None:
     """No connection carries more messages than may have been allowed since it was looked whether it may be kept."""
+    slow = {peer.name for peer in judge.plan.peers if not _is_prompt(peer)}
     for at, peer, nth in judge.book.reused:
-        begin = at - UNDER_WAY - sum(one.seconds for one in judge.plan.spells if one.kind in ("slow", "hang"))
+        begin = (
+            at
+            - (RSET_MAX if peer in slow else 0.0)
+            - UNDER_WAY
+            - sum(one.seconds for one in judge.plan.spells if one.kind in ("slow", "hang"))
+        )
         most = max(one.messages_per_connection for one in judge.people.terms(begin, at))
         if nth > most:
             judge.breaks(f"limit: {peer}: message {nth} on one connection at {at:.3f}, and {most} are allowed")
