@@ -167,11 +167,8 @@ def test_a_connection_carries_as_many_messages_as_may_be_allowed():
     played.book.orders[0].terms = Terms(messages_per_connection=5)
     played.book.reused = [(1_100.0, "mx0", 6)]
     assert broken(played, look_at_reuse) == 1
-    slow = msgspec.structs.replace(played.plan.peers[0], slow=1.0)
-    played.plan = msgspec.structs.replace(played.plan, peers=(slow,))
+    played.plan = msgspec.structs.replace(played.plan, peers=(msgspec.structs.replace(PEER, slow=1.0),))
     assert broken(played, look_at_reuse) == 0  # it may have waited for the answer to RSET
-    played.book.reused = [(1_400.0, "mx0", 6)]
-    assert broken(played, look_at_reuse) == 1
     played.plan = case().plan
     played.book.reused = [(1_020.0, "mx0", 6)]  # it may have been kept before
     assert broken(played, look_at_reuse) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroad.core.address import parse_forward_path
-from postroad.policy.relay import Allowed, Denied, Permission, Role, has_routing, may_reach, may_send
+from postroad.policy.relay import Allowed, Credentials, Denied, Permission, Role, has_routing, may_reach, may_send
 
 OURS = {"example.org", "xn--bcher-kva.example", "[192.0.2.25]"}
 
@@ -31,7 +31,44 @@ def shown(permission: Permission) -> str:
     ],
 )
 def test_at_mail(role: Role, trusted: bool, authenticated: bool, verdict: str) -> None:
-    assert shown(may_send(role, is_trusted=trusted, is_authenticated=authenticated)) == verdict
+    credentials = Credentials(may_relay=True) if authenticated else None
+    assert shown(may_send(role, is_trusted=trusted, shown=credentials)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("send_as", "sender", "verdict"),
+    [
+        ((), "any@where.example", "yes: auth"),
+        (("a@example.org",), "a@example.org", "yes: auth"),
+        (("a@example.org",), "A@EXAMPLE.org", "yes: auth"),
+        (("a@example.org",), "", "yes: auth"),
+        (("a@example.org",), "b@example.org", "553 5.7.1: auth.send_as"),
+        (("a@example.org",), "a@example.org.evil.example", "553 5.7.1: auth.send_as"),
+        (("example.org",), "b@example.org", "yes: auth"),
+        (("example.org",), "b@sub.example.org", "553 5.7.1: auth.send_as"),
+        (("xn--bcher-kva.example",), "b@bücher.example", "yes: auth"),
+        (("example.org", "c@other.example"), "c@other.example", "yes: auth"),
+    ],
+)
+def test_a_user_sends_as_its_own_addresses(send_as: tuple[str, ...], sender: str, verdict: str) -> None:
+    path = parse_forward_path(sender) if sender else None
+    for trusted in (False, True):
+        for may_relay in (False, True):
+            permission = may_send(Role.SUBMISSION, path, is_trusted=trusted, shown=Credentials(may_relay, send_as))
+            assert shown(permission) == verdict
+
+
+@pytest.mark.parametrize("role", [Role.MX, Role.SUBMISSION])
+def test_a_user_without_the_scope_relays_nothing(role: Role) -> None:
+    def reach(recipient: str, *, trusted: bool) -> str:
+        path = parse_forward_path(recipient)
+        credentials = Credentials(may_relay=False)
+        return shown(may_reach(role, path, is_ours=OURS.__contains__, is_trusted=trusted, shown=credentials))
+
+    assert reach(HOME, trusted=False) == "yes: relay.domains"
+    assert reach(FOREIGN, trusted=False) == "550 5.7.1: auth.scope"
+    assert reach("bob%elsewhere.example@example.org", trusted=False) == "550 5.7.1: relay.routing"
+    assert reach(FOREIGN, trusted=True) == "yes: relay.networks"
 
 
 FOREIGN, HOME = "bob@elsewhere.example", "bob@example.org"
@@ -75,7 +112,7 @@ def test_at_rcpt(role: Role, trusted: bool, authenticated: bool, recipient: str,
         parse_forward_path(recipient),
         is_ours=OURS.__contains__,
         is_trusted=trusted,
-        is_authenticated=authenticated,
+        shown=Credentials(may_relay=True) if authenticated else None,
     )
     assert shown(permission) == verdict
 

@@ -15,7 +15,6 @@ from postroad.config.addresses import UnixAddress
 from postroad.config.kinds import (
     IP,
     LATER,
-    LATER_BUT_DEFAULT,
     Duration,
     FilePath,
     Finding,
@@ -75,12 +74,13 @@ class Listener(Table):
     name: str = setting("", "What logs and facts call it; empty: its address.", example='"outside"')
     role: Role = setting(
         "submission",
-        "mx: anyone may send to [relay] domains, trusted networks may relay; submission: trusted networks only, "
-        "strangers get 530, Date and Message-ID are added; lmtp: [relay] domains only, by LMTP (RFC 2033).",
+        "mx: anyone may send to [relay] domains, trusted networks and users may relay; submission: trusted networks "
+        "and users only, strangers get 530, Date and Message-ID are added; lmtp: [relay] domains only, by LMTP "
+        "(RFC 2033).",
     )
     tls: ListenerTls = setting("starttls", "off, STARTTLS offered, or TLS from the first octet.")
-    auth: bool = setting(False, "Offer AUTH.", later=LATER_BUT_DEFAULT)
-    auth_requires_tls: bool = setting(True, "AUTH neither offered nor taken in clear text.", later=LATER)
+    auth: bool | None = setting(None, "Offer AUTH.", varies="true for submission, false for mx", example="true")
+    auth_requires_tls: bool = setting(True, "AUTH neither offered nor taken in clear text.")
     bare_newline: Literal["refuse", "normalize"] = setting(
         "refuse", "What to do with a bare CR or LF in content; normalize only where clients are known."
     )
@@ -113,10 +113,19 @@ class Listener(Table):
                     'With tls = "off" and auth_requires_tls, AUTH could never be used. Write tls = "starttls".',
                 )
             )
+        if self.role == "lmtp" and self.auth:
+            found.append(Finding(("auth",), "By LMTP nobody relays, so nobody logs in. Write auth = false."))
         if self.tls == "implicit" and isinstance(self.address, UnixAddress):
             found.append(Finding(("tls",), 'A Unix socket has no TLS from the first octet. Write tls = "off".'))
         raise_findings(found)
         return self
+
+    @property
+    def offers_auth(self) -> bool:
+        """True if clients may log in here, perhaps by TLS alone."""
+        if self.tls == "off" and self.auth_requires_tls:
+            return False
+        return self.role == "submission" if self.auth is None else self.auth
 
     @property
     def label(self) -> str:

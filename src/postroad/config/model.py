@@ -75,7 +75,7 @@ class Settings(Table):
     limits: Limits = setting(Limits(), "")
     spool: Spool = setting(Spool(), "")
     relay: Relay = setting(Relay(), "")
-    auth: tuple[Auth, ...] = setting((), "", later=LATER)
+    auth: tuple[Auth, ...] = setting((), "")
     operations: Mapping[str, Operation] = setting({}, "", later=LATER)
     next_hop: Mapping[str, NextHop] = setting({}, "")
     route: tuple[Route, ...] = setting((), "")

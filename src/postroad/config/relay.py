@@ -11,6 +11,8 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Final
 
+from pydantic import field_validator
+
 from postroad.config.addresses import IPNetwork, parse_network
 from postroad.config.kinds import (
     LATER,
@@ -92,14 +94,23 @@ class Relay(Table):
 
 
 class Auth(Table):
-    """One place to ask about credentials."""
+    """One place to ask about credentials. Without any: the built-in users."""
 
-    backend: str = setting(..., "users, dovecot, ldap or oauth.")
-    socket: str = setting("", "Unix socket of dovecot.")
-    url: str = setting("", "Server of ldap.")
-    user_dn: str = setting("", "Name to bind as at ldap; {user} is the user.")
-    issuer: str = setting("", "Issuer of the tokens of oauth.")
-    audience: str = setting("", "Audience the tokens of oauth must name.")
+    backend: str = setting(..., "users: the built-in ones, `postroad user add`.", example='"users"')
+    socket: str = setting("", "Unix socket of dovecot.", later=LATER)
+    url: str = setting("", "Server of ldap.", later=LATER)
+    user_dn: str = setting("", "Name to bind as at ldap; {user} is the user.", later=LATER)
+    issuer: str = setting("", "Issuer of the tokens of oauth.", later=LATER)
+    audience: str = setting("", "Audience the tokens of oauth must name.", later=LATER)
+
+    @field_validator("backend", mode="after")
+    @classmethod
+    def _see_backend(cls, backend: str) -> str:
+        if backend in ("dovecot", "ldap", "oauth"):
+            raise ValueError(f'"{backend}" is not in this version. There is "users".')
+        if backend != "users":
+            raise ValueError(f'There is no backend "{backend}". Write "users".')
+        return backend
 
 
 class Operation(Table):

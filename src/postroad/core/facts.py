@@ -50,6 +50,8 @@ class Refused(Fact, frozen=True, kw_only=True, tag="refused"):
     sender: str | None = None
     recipient: str | None = None
     message: MessageId | None = None
+    user: str = ""
+    """Who was logged in, or tried to."""
 
 
 class Received(Fact, frozen=True, kw_only=True, tag="received"):
@@ -71,6 +73,8 @@ class Received(Fact, frozen=True, kw_only=True, tag="received"):
     """What allowed it, e.g. ``relay.networks`` or ``relay.domains``."""
     message_id: str = ""
     """The Message-ID header field, for people who search by it."""
+    user: str = ""
+    """Who had logged in; empty: nobody."""
 
 
 class EarlyOctets(Fact, frozen=True, kw_only=True, tag="early-octets"):

@@ -16,6 +16,7 @@ import msgspec
 from postroad.core.faces import Clock, Limits, Outlet, Rate
 from postroad.core.ids import IdMaker
 from postroad.inbound.content import ContentRoom
+from postroad.inbound.login import Logins
 from postroad.policy.relay import Role
 from postroad.smtp.extensions import Offer
 from postroad.spool.face import Spool
@@ -55,6 +56,8 @@ class InboundHouse(msgspec.Struct):
     client_rate: Rate | None
     time: Callable[[], float]
     """The event loop's clock, for durations."""
+    logins: Logins | None = None
+    """Who is asked about credentials; None: no listener offers AUTH."""
     room: ContentRoom = msgspec.field(default_factory=ContentRoom)
     """What incoming contents hold in memory, all together."""
 

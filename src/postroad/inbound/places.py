@@ -127,3 +127,25 @@ class Places:
     def _on_wanted(self, key: str) -> None:
         if key == KEY:
             self._return_above(self._waiting)
+
+
+class Seat:
+    """One of the connections that a client may have, by its address; given back once, also before its end."""
+
+    __slots__ = ("_is_taken", "_key", "_limits")
+
+    def __init__(self, limits: Limits, key: str) -> None:
+        self._limits = limits
+        self._key = key
+        self._is_taken = False
+
+    async def take(self, most: int) -> bool:
+        """Take it, or return False if the client has ``most`` already."""
+        self._is_taken = await self._limits.take_connection(self._key, most)
+        return self._is_taken
+
+    def give(self) -> None:
+        """Give it back, if it is taken: at the end, and when the client has logged in, who is not counted then."""
+        if self._is_taken:
+            self._is_taken = False
+            self._limits.give_connection(self._key)

@@ -23,7 +23,7 @@ from postroad.core.ids import SessionId
 from postroad.core.outcome import Stage
 from postroad.core.reply import Reply
 from postroad.inbound.house import InboundHouse, ListenerProfile
-from postroad.inbound.places import Places
+from postroad.inbound.places import Places, Seat
 from postroad.inbound.session import TLS_TIMEOUT, Session
 from postroad.inbound.transaction import Transactions
 from postroad.net.stream import Stream, StreamBroken, TlsFailed
@@ -103,12 +103,10 @@ class InboundServer:
         house = terms.house
         session_id = SessionId(house.session_ids.next_id(house.clock.now()))
         address = stream.peer
-        key = None
-        if not house.is_trusted(address):
-            key = f"in:{house.client_key(address)}"
-            if not await house.limits.take_connection(key, terms.limits.connections_per_ip):
-                await self._turn_away(profile, stream, session_id, "limits.connections_per_ip")
-                return
+        seat = Seat(house.limits, f"in:{house.client_key(address)}")
+        if not house.is_trusted(address) and not await seat.take(terms.limits.connections_per_ip):
+            await self._turn_away(profile, stream, session_id, "limits.connections_per_ip")
+            return
         try:
             if self._draining:
                 await self._turn_away(profile, stream, session_id, "draining", reply.SHUTTING_DOWN)
@@ -117,16 +115,19 @@ class InboundServer:
             else:
                 try:
                     if await self._shake_hands(profile, stream, session_id, terms):
-                        await self._serve(profile, stream, session_id, terms)
+                        await self._serve(profile, stream, session_id, terms, seat)
                 finally:
                     self._places.give()
         finally:
-            if key is not None:
-                house.limits.give_connection(key)
+            seat.give()
 
-    async def _serve(self, profile: ListenerProfile, stream: Stream, session_id: SessionId, terms: Terms) -> None:
+    async def _serve(
+        self, profile: ListenerProfile, stream: Stream, session_id: SessionId, terms: Terms, seat: Seat
+    ) -> None:
         house, address = terms.house, stream.peer
-        answerer = Transactions(house, profile, session_id, address)
+        answerer = Transactions(
+            house, profile, session_id, address, binding=lambda: stream.channel_binding, on_login=seat.give
+        )
         if stream.tls:
             answerer.secured(stream.tls)
         tls = terms.tls if profile.tls == "starttls" else None

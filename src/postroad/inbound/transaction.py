@@ -7,6 +7,7 @@ makes an answer late: the engine is PAUSED until then.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from postroad.core import facts, reply
@@ -17,6 +18,7 @@ from postroad.core.outcome import Stage
 from postroad.core.reply import Reply
 from postroad.inbound.content import ContentCollector
 from postroad.inbound.house import InboundHouse, ListenerProfile
+from postroad.inbound.login import Login, without_plus
 from postroad.mail import headers, received, submission
 from postroad.policy.relay import Denied, Role, may_reach, may_send
 from postroad.smtp.events import (
@@ -54,12 +56,25 @@ _SPOOL_REPLIES: Final = {
 class Transactions:
     """All transactions of one session, one after the other."""
 
-    def __init__(self, house: InboundHouse, profile: ListenerProfile, session: SessionId, address: str) -> None:
+    def __init__(
+        self,
+        house: InboundHouse,
+        profile: ListenerProfile,
+        session: SessionId,
+        address: str,
+        *,
+        binding: Callable[[], bytes] = bytes,
+        on_login: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``binding``: the channel's, see Stream; ``on_login``: called at each login that succeeds."""
         self._house = house
         self._profile = profile
         self._session = session
         self._address = address
         self._trusted = house.is_trusted(address)
+        self._binding = binding
+        self._on_login = on_login
+        self._login = Login(house.logins, house.client_key(address), binding)
         self._hello = ""
         self._verb = HelloVerb.HELO
         self._tls = ""
@@ -114,7 +129,7 @@ class Transactions:
             case StartTls():
                 return reply.TLS_NOT_AVAILABLE
             case Auth() | AuthResponse():
-                return reply.AUTH_NOT_OFFERED
+                return await self._on_auth(event)
             case _:
                 raise AssertionError(event)
 
@@ -133,10 +148,12 @@ class Transactions:
         """TLS is active: what was said before does not count (RFC 3207 section 4.2)."""
         self._tls = tls
         self._hello = ""
+        self._login.forget()
         self._clear()
 
     def refused(self, answer: Reply) -> None:
-        """The engine refused a command."""
+        """The engine refused a command, or a line of an exchange, which is over then."""
+        self._login.break_off()
         self._emit_refused(answer, Stage.HELLO if self._mail is None else Stage.RCPT, "rfc5321")
 
     def early(self, after: str) -> None:
@@ -162,16 +179,28 @@ class Transactions:
 
     def offer(self) -> Offer:
         """Return the extensions that this client is offered now."""
-        return self._profile.offer_secured if self._tls else self._profile.offer
+        if not self._tls:
+            return self._profile.offer
+        offer = self._profile.offer_secured
+        return offer if not offer.auth or self._binding() else without_plus(offer)
+
+    async def _on_auth(self, event: Auth | AuthResponse) -> Reply:
+        answer, rule = await self._login.answer(event)
+        if rule:
+            self._emit_refused(answer, Stage.AUTH, rule, user=self._login.tried)
+            return answer
+        if self._login.user is not None:
+            self._on_login()
+        return answer
 
     async def _on_mail(self, event: MailFrom) -> Reply:
         house = self._house
-        verdict = may_send(self._profile.role, is_trusted=self._trusted)
+        verdict = may_send(self._profile.role, event.sender, is_trusted=self._trusted, shown=self._login.shown)
         if isinstance(verdict, Denied):
             return self._refuse(verdict.reply, Stage.MAIL, verdict.rule, sender=event.sender)
         if (why := house.spool.refusing()) is not None:
             return self._refuse(_SPOOL_REPLIES[why], Stage.MAIL, f"spool.{why.value}", sender=event.sender)
-        if not self._trusted and house.client_rate is not None:
+        if not self._trusted and self._login.shown is None and house.client_rate is not None:
             wait = await house.limits.take_tokens(f"in:{house.client_key(self._address)}", house.client_rate)
             if wait:
                 return self._refuse(reply.TOO_MUCH_MAIL, Stage.MAIL, "limits.client_rate", sender=event.sender)
@@ -184,7 +213,13 @@ class Transactions:
         house, recipient = self._house, event.recipient
         if len(self._recipients) >= house.recipients_max:
             return self._refuse(reply.TOO_MANY_RECIPIENTS, Stage.RCPT, "limits.recipients", recipient=recipient)
-        verdict = may_reach(self._profile.role, recipient.mailbox, is_ours=house.is_ours, is_trusted=self._trusted)
+        verdict = may_reach(
+            self._profile.role,
+            recipient.mailbox,
+            is_ours=house.is_ours,
+            is_trusted=self._trusted,
+            shown=self._login.shown,
+        )
         if isinstance(verdict, Denied):
             return self._refuse(verdict.reply, Stage.RCPT, verdict.rule, recipient=recipient)
         if not recipient.mailbox.domain:  # a bare Postmaster: ours (RFC 5321 section 4.1.1.3)
@@ -264,11 +299,16 @@ class Transactions:
             lmtp=self._verb is HelloVerb.LHLO,
             extended=self._verb is not HelloVerb.HELO,
             tls=bool(self._tls),
-            authenticated=False,
+            authenticated=self._login.shown is not None,
             smtputf8=mail.smtputf8,
         )
         client = Client(
-            address=self._address, hello=self._hello, protocol=protocol, listener=self._profile.name, tls=self._tls
+            address=self._address,
+            hello=self._hello,
+            protocol=protocol,
+            listener=self._profile.name,
+            user=self._login.name,
+            tls=self._tls,
         )
         return Envelope(
             sender=mail.sender,
@@ -308,7 +348,14 @@ class Transactions:
         return answer
 
     def _emit_refused(
-        self, answer: Reply, stage: Stage, rule: str, *, sender: Path = None, recipient: Recipient | None = None
+        self,
+        answer: Reply,
+        stage: Stage,
+        rule: str,
+        *,
+        sender: Path = None,
+        recipient: Recipient | None = None,
+        user: str = "",
     ) -> None:
         shown = sender if self._mail is None else self._mail.sender
         self._house.outlet.emit(
@@ -323,6 +370,7 @@ class Transactions:
                 sender=str(shown) if shown is not None else None,
                 recipient=str(recipient.mailbox) if recipient else None,
                 message=self._message or None,
+                user=user or self._login.name,
             )
         )
 
@@ -344,5 +392,6 @@ class Transactions:
                 seconds=self._house.time() - self._begun,
                 rule=self._rule,
                 message_id=self._message_id,
+                user=self._login.name,
             )
         )

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from postroad.core import reply
-from postroad.core.address import Mailbox
+from postroad.core.address import Mailbox, Path
 from postroad.core.reply import Reply
 
 ROUTING_DENIED: Final = reply.RELAY_DENIED.with_text("Relaying denied: no routing within a local-part")
@@ -54,21 +54,42 @@ _BY_ANYBODY: Final = Allowed("listener.role")
 _NEEDS_CREDENTIALS: Final = Denied(reply.AUTH_REQUIRED, "listener.role")
 _NOT_OURS: Final = Denied(reply.RELAY_DENIED, "relay.domains")
 _NOT_DELIVERED_HERE: Final = Denied(reply.NOT_HERE, "relay.domains")
+_LACKS_SCOPE: Final = Denied(
+    reply.RELAY_DENIED.with_text('Relaying denied: this user lacks the scope "relay"'), "auth.scope"
+)
+_NOT_ITS_ADDRESS: Final = Denied(reply.NOT_YOUR_ADDRESS, "auth.send_as")
 _ROUTED: Final = Denied(ROUTING_DENIED, "relay.routing")
 
 
-def may_send(role: Role, *, is_trusted: bool, is_authenticated: bool = False) -> Permission:
+class Credentials(msgspec.Struct, frozen=True, gc=False):
+    """What a client has shown by AUTH."""
+
+    may_relay: bool
+    """Whether they count for sending to domains that are not ours."""
+    send_as: tuple[str, ...] = ()
+    """Addresses, and domains in A-labels, that it may send as; empty: any."""
+
+
+def may_send(role: Role, sender: Path = None, *, is_trusted: bool, shown: Credentials | None = None) -> Permission:
     """Decide at MAIL. Only submission turns strangers away here: 530 (RFC 4954 section 6).
 
     Args:
         is_trusted: the client's address is in [relay] networks.
-        is_authenticated: it has shown credentials that may relay.
+        shown: its credentials; None: it has shown none.
     """
-    if is_authenticated:
-        return _BY_CREDENTIALS
+    if shown is not None:
+        return _BY_CREDENTIALS if may_send_as(shown.send_as, sender) else _NOT_ITS_ADDRESS
     if is_trusted:
         return _BY_NETWORK
     return _NEEDS_CREDENTIALS if role is Role.SUBMISSION else _BY_ANYBODY
+
+
+def may_send_as(send_as: tuple[str, ...], sender: Path) -> bool:
+    """True if a user may send as that address. Everybody may send as nobody (``<>``): reports have to."""
+    if not send_as or sender is None:
+        return True
+    address = f"{sender.local_part}@{sender.ascii_domain}".lower()
+    return address in send_as or sender.ascii_domain in send_as
 
 
 def may_reach(
@@ -77,7 +98,7 @@ def may_reach(
     *,
     is_ours: Callable[[str], bool],
     is_trusted: bool,
-    is_authenticated: bool = False,
+    shown: Credentials | None = None,
 ) -> Permission:
     """Decide at RCPT whether this client may send to this recipient.
 
@@ -90,14 +111,14 @@ def may_reach(
     if role is Role.LMTP:
         ours = not recipient.domain or is_ours(recipient.ascii_domain)
         return _BY_DOMAIN if ours else _NOT_DELIVERED_HERE
-    if is_authenticated:
+    if shown is not None and shown.may_relay:
         return _BY_CREDENTIALS
     if is_trusted:
         return _BY_NETWORK
-    if role is Role.SUBMISSION:
+    if role is Role.SUBMISSION and shown is None:
         return _NEEDS_CREDENTIALS
     if recipient.domain and not is_ours(recipient.ascii_domain):
-        return _NOT_OURS
+        return _NOT_OURS if shown is None else _LACKS_SCOPE
     return _ROUTED if has_routing(recipient.local_part) else _BY_DOMAIN
 
 

@@ -21,12 +21,14 @@ from postroad.core.faces import Clock, Limits, Outlet, Rate
 from postroad.core.facts import AnyFact
 from postroad.core.ids import IdMaker
 from postroad.inbound.house import InboundHouse, ListenerProfile
+from postroad.inbound.login import Logins
 from postroad.inbound.server import InboundServer, ServerLimits
 from postroad.net.listen import Serve
 from postroad.net.self_signed import ensure_self_signed
 from postroad.net.tls import Pair, ServerTls, as_it_is
 from postroad.policy.relay import Role
 from postroad.smtp.extensions import Offer
+from postroad.smtp.sasl_server import MECHANISMS
 from postroad.spool.face import Spool
 
 
@@ -61,16 +63,19 @@ class Inbound:
         time: Callable[[], float],
         read: Callable[[str], str] = as_it_is,
         slot: int = 0,
+        logins: Logins | None = None,
     ) -> None:
         """``time``: the event loop's; ``read``: where the files of certificates are read, see ServerTls.
 
-        ``slot``: the worker's, so that no two give the same id to a session.
+        ``slot``: the worker's, so that no two give the same id to a session. ``logins``: who is asked about
+        credentials; None: nobody can log in, and no listener says so.
 
         Raises what ``prepare`` does.
         """
         self._parts = spool, clock, outlet, limits, time
         self._settings = settings
         self._slot = slot
+        self._logins = logins
         first = self.prepare(settings, read)
         self._session_ids = first.house.session_ids = IdMaker(slot)
         self._profiles = {(address, profile.name): profile for address, profile in first.profiles}
@@ -86,11 +91,13 @@ class Inbound:
             OSError: the self-signed pair cannot be written.
         """
         spool, clock, outlet, limits, time = self._parts
+        house = build_house(settings, spool, clock, outlet, limits, time)
+        house.logins = self._logins
         return PreparedInbound(
-            house=build_house(settings, spool, clock, outlet, limits, time),
+            house=house,
             limits=server_limits(settings),
             tls=build_tls(settings, clock, outlet if self._slot == 0 else Silence(), time, read),
-            profiles=[(str(listener.address), profile_of(listener, settings)) for listener in settings.listener],
+            profiles=[(str(listener.address), self._profile_of(listener, settings)) for listener in settings.listener],
         )
 
     def switch(self, prepared: PreparedInbound) -> None:
@@ -111,10 +118,13 @@ class Inbound:
         renamed = [name for name in same if (address, name) not in self._profiles]
         return same.get(label) or (same[renamed[0]] if len(renamed) == 1 else None)
 
+    def _profile_of(self, listener: Listener, settings: Settings) -> ListenerProfile:
+        return profile_of(listener, settings, can_log_in=self._logins is not None)
+
     def serve_of(self, listener: Listener) -> Serve:
         """Return what serves the connections of a listener: by its newest profile, also after a reload."""
         of = str(listener.address), listener.label
-        self._profiles.setdefault(of, profile_of(listener, self._settings))
+        self._profiles.setdefault(of, self._profile_of(listener, self._settings))
         return lambda stream: self.server.serve(self._profiles[of], stream)
 
 
@@ -179,10 +189,17 @@ def server_limits(settings: Settings) -> ServerLimits:
     )
 
 
-def profile_of(listener: Listener, settings: Settings) -> ListenerProfile:
-    """Return what the sessions of one listener have in common."""
-    secured = Offer(size_max=settings.limits.message_size)
-    clear = Offer(size_max=settings.limits.message_size, starttls=listener.tls == "starttls")
+def profile_of(listener: Listener, settings: Settings, *, can_log_in: bool = False) -> ListenerProfile:
+    """Return what the sessions of one listener have in common. ``can_log_in``: there is somebody to ask about it."""
+    mechanisms = MECHANISMS if can_log_in and listener.offers_auth else ()
+    needs_tls = listener.auth_requires_tls
+    secured = Offer(size_max=settings.limits.message_size, auth=mechanisms)
+    clear = Offer(
+        size_max=settings.limits.message_size,
+        starttls=listener.tls == "starttls",
+        auth=() if needs_tls else tuple(one for one in mechanisms if not one.endswith("-PLUS")),
+        auth_after_tls=bool(mechanisms) and needs_tls,
+    )
     return ListenerProfile(
         name=listener.label,
         role=Role(listener.role),

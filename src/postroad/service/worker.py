@@ -15,11 +15,13 @@ from socket import socket
 from typing import Final
 
 from postroad import __version__
+from postroad.access.users import Users
 from postroad.config.listeners import Listener
 from postroad.config.load import Loaded
 from postroad.config.model import Settings
 from postroad.core.facts import Trouble
 from postroad.http.control_server import ControlServer
+from postroad.inbound.login import Logins
 from postroad.net.listen import Listening
 from postroad.outbound.control import About, Control
 from postroad.outbound.relay import Override, Suspension
@@ -78,6 +80,7 @@ class Worker:
             time=self._time,
             slot=self._birth.slot,
             read=self._birth.secrets,
+            logins=self._build_logins(),
         )
         self._outbound = self._build_outbound(self._spool)
         await self._start_steering()
@@ -137,6 +140,13 @@ class Worker:
             )
             await listening.start()
             self._listening.append(listening)
+
+    def _build_logins(self) -> Logins:
+        """Return who is asked about credentials: the built-in users."""
+        dice = SystemDice()
+        users = Users(self._ledger.records, self._seeing.threads, dice, self._time)
+        self._ledger.on_records_changed(users.changed)
+        return Logins(users, self._ledger.marks, dice)
 
     def _with_listeners(self, settings: Settings) -> Settings:
         """Return the settings with the listeners of the sockets that the relay started with, in their order.

@@ -201,7 +201,7 @@ def _auth(line: bytes, terms: Terms) -> Auth:
     if line[4:5] not in b" ":
         _refuse(reply.UNKNOWN_COMMAND)
     if not (terms.offer.auth and terms.is_extended):
-        _refuse(reply.AUTH_NOT_OFFERED)
+        _refuse(reply.AUTH_NEEDS_TLS if terms.offer.auth_after_tls else reply.AUTH_NOT_OFFERED)
     match = grammar.AUTH.fullmatch(line)
     if match is None:
         _refuse(reply.BAD_SYNTAX)

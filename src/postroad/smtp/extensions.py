@@ -54,6 +54,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     starttls: bool = False
     auth: tuple[str, ...] = ()
     """SASL mechanisms in upper case; none: AUTH is not offered."""
+    auth_after_tls: bool = False
+    """AUTH is offered once there is TLS: whoever tries before hears that, 538."""
     smtputf8: bool = True
     chunking: bool = True
     binarymime: bool = True

@@ -70,6 +70,7 @@ class Options(msgspec.Struct, frozen=True):
     greeting: int = 220
     starttls: bool = False
     auth: tuple[str, ...] = ()
+    auth_after_tls: bool = False
     smtputf8: bool = True
     chunking: bool = True
     binarymime: bool = True
