@@ -76,6 +76,13 @@ def deferred(at: float, recipient: str = ANN) -> Deferred:
     )  # fmt: skip
 
 
+def delivered(at: float, recipient: str = BOB) -> Delivered:
+    return Delivered(
+        at=EPOCH + at, message=1, number=0, recipient=recipient, sender=SENDER, destination="mx:mx0", host="mx0",
+        reply=OK, delay=4.0,
+    )  # fmt: skip
+
+
 def half_taken() -> Played:
     """A message that a host took for one recipient, having put off the other; its worker died, and told nothing."""
     played = case(recipients=(BOB, ANN))
@@ -118,3 +125,10 @@ def all_laws(played: Played) -> list[str]:
     look_at_people(judge)
     look_at_crowds(judge)
     return [text.partition(":")[0] for text in judge.verdict.broken]
+
+
+def broken(played: Played, law: Any) -> int:
+    """Return how often one law is broken."""
+    judge = Judge(played)
+    law(judge)
+    return len(judge.verdict.broken)

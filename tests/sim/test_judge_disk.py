@@ -12,6 +12,7 @@ from tests.sim.evidence import (
     case,
     crash,
     deferred,
+    delivered,
     half_taken,
     laws,
     report,
@@ -158,6 +159,21 @@ def test_an_attempt_is_over_some_day(at, found):
     played.book.takes[-1].at = 1_800.0
     crash(played, at)
     assert laws(played) == found
+
+
+def test_what_a_host_took_while_another_was_waited_for_is_recorded_by_a_stop_unless_the_disk_is_in_trouble():
+    played = taken_again()
+    played.book.crashes.clear()
+    played.book.stops.append(Crash(1_007.0, "stop", "in order", ("worker-0#1",), ""))
+    tell(played, delivered(9.0))
+    assert laws(played) == ["doubled"]
+    played.troubles.append((1_008.5, SYNC_FAILED))
+    assert laws(played) == []
+    played.facts.clear()  # nothing says that it was known so late
+    assert laws(played) == ["doubled"]
+    tell(played, delivered(9.0))
+    played.book.refusals.clear()  # nobody else was waited for
+    assert laws(played) == ["doubled"]
 
 
 # --- two shards ---

@@ -113,6 +113,24 @@ def test_what_somebody_deleted_does_not_go_and_has_its_row():
     assert all_laws(played) == []
 
 
+def test_a_row_is_copied_by_a_shard_that_takes_over_another_which_goes_on_in_the_end():
+    played = case()
+    order(played, "delete", recipients=1)
+    played.plan = msgspec.structs.replace(played.plan, workers=2)
+    row = Drop(1, BOB, "queue delete by person1", EPOCH + 5.05)
+    played.image.drops += [row, msgspec.structs.replace(row, shard=1)]
+    assert all_laws(played) == ["steering"]
+    played.plan = msgspec.structs.replace(played.plan, resizes=((9.0, 1), (19.0, 2)))
+    assert all_laws(played) == []
+    played.image.drops[0] = msgspec.structs.replace(row, at=EPOCH + 5.06)  # another row
+    assert all_laws(played) == ["steering"]
+    played.image.drops[0] = msgspec.structs.replace(row, shard=1)  # twice in one
+    assert all_laws(played) == ["steering"]
+    played.image.drops = [row, msgspec.structs.replace(row, shard=2)]  # of one that nobody took over
+    played.plan = msgspec.structs.replace(played.plan, workers=4, resizes=((9.0, 3), (19.0, 4)))
+    assert all_laws(played) == ["steering"]
+
+
 @pytest.mark.parametrize(
     "changes", [{"who": "person2"}, {"at": 1_006.0}, {"what": ANN}, {"verb": "bounce"}], ids=lambda one: str(one)
 )

@@ -12,6 +12,7 @@ import msgspec
 from postroad.testing.fault_vfs import FaultVfs
 from postroad.testing.memory_disk import MemoryDisk
 from postroad.testing.sim import mail
+from postroad.testing.sim.judge_ids import shard_of_path
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -21,6 +22,7 @@ class Drop(msgspec.Struct, frozen=True):
     recipient: str
     rule: str
     at: float
+    shard: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -70,7 +72,8 @@ def _read_database(path: str, vfs: str, image: Image) -> None:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         if (check := connection.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
             image.trouble.append(f"{path}: {check}")
-        image.drops += [Drop(*row) for row in connection.execute("SELECT message_id, recipient, rule, at FROM dropped")]
+        rows = connection.execute("SELECT message_id, recipient, rule, at FROM dropped")
+        image.drops += [msgspec.structs.replace(Drop(*row), shard=shard_of_path(path)) for row in rows]
         image.waiting += list(connection.execute("SELECT message_id, number, domain, state FROM delivery"))
         image.messages += int(connection.execute("SELECT count(*) FROM message").get)
         image.total += int(connection.execute("SELECT messages FROM total").get)

@@ -7,6 +7,7 @@ record, a disk in trouble. Does not own: what end a recipient came to (judge.py)
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -106,6 +107,8 @@ def _why_forgotten(judge: Judge, take: Take, address: str, before: float) -> str
     why = judge.disk.why_forgotten(take.reply_at, before, take.worker)
     if not why and was_under_way(judge, take, address, before):
         return "crash while other recipients of the same attempt were under way"
+    if not why and (told_at := _told_late(judge, take, address, before)):
+        why = judge.disk.why_forgotten(told_at, before, take.worker)
     return why
 
 
@@ -115,18 +118,31 @@ def was_under_way(judge: Judge, take: Take, address: str, before: float = math.i
     What an attempt came to is told, and then recorded, when all of it is over.
     """
     ends = [one.at for one in judge.book.crashes if take.worker in one.workers and take.at <= one.at <= before]
-    sent = judge.book.sent.get((take.token, take.attempt))
-    if not ends or ends[0] - take.at > ATTEMPT_MAX or sent is None or take.report:
+    if not ends or ends[0] - take.at > ATTEMPT_MAX:
         return False
-    for other in sent.recipients:
-        put_off = [one for one in judge.book.refusals.get(other, ()) if take.mail_at <= one.at <= take.at]
-        if any(one.peer == take.peer and one.code < 500 and one.stage == "rcpt" for one in put_off):
-            domain = other.partition("@")[2]
-            has_next = sum(domain in peer.domains for peer in judge.plan.peers) > 1
-            told_at = _told_of_any(judge, {address, other}, take.at, ends[0])
-            if has_next and (not told_at or judge.disk.why_forgotten(told_at, before, take.worker)):
-                return True
+    for other in _put_off(judge, take):
+        told_at = _told_of_any(judge, {address, other}, take.at, ends[0])
+        if not told_at or judge.disk.why_forgotten(told_at, before, take.worker):
+            return True
     return False
+
+
+def _put_off(judge: Judge, take: Take) -> Iterator[str]:
+    """Return those whom a host had put off in the same breath as it took the message, and a next host is asked for."""
+    sent = judge.book.sent.get((take.token, take.attempt))
+    for other in () if sent is None or take.report else sent.recipients:
+        refusals = [one for one in judge.book.refusals.get(other, ()) if take.mail_at <= one.at <= take.at]
+        if any(one.peer == take.peer and one.code < 500 and one.stage == "rcpt" for one in refusals):
+            domain = other.partition("@")[2]
+            if sum(domain in peer.domains for peer in judge.plan.peers) > 1:
+                yield other
+
+
+def _told_late(judge: Judge, take: Take, address: str, before: float) -> float:
+    """Return when it was told that a host took it, if the next one was asked for others until then; 0.0: neither."""
+    if not any(_put_off(judge, take)):
+        return 0.0
+    return _told_of_any(judge, {address}, take.reply_at, min(before, take.at + ATTEMPT_MAX))
 
 
 def _told_of_any(judge: Judge, addresses: set[str], begin: float, end: float) -> float:

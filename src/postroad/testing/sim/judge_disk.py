@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final, NamedTuple
 
 from postroad.testing.sim.book import Book, Crash, Sent
-from postroad.testing.sim.judge_ids import shard_of
+from postroad.testing.sim.judge_ids import shard_of, shard_of_path
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.story import Plan
 
@@ -34,7 +34,6 @@ REOPEN_LONGEST (spool/ground.py) apart."""
 ADOPTED_AFTER: Final = 31.0
 """Seconds from a failure until what moves from a shard into another is taken up again: tries are at most RETRY_LONGEST
 (service/shards.py) apart."""
-_SHARD_OF_PATH: Final = re.compile(r"/shard-(\d+)(?=[/.:])")
 _SHARD_OF_WORKER: Final = re.compile(r"worker-(\d+)#")
 
 
@@ -243,8 +242,7 @@ def seconds_of(trouble: str) -> float:
 
 
 def _is_of(shard: int, trouble: str) -> bool:
-    found = _SHARD_OF_PATH.search(trouble)
-    return found is not None and int(found[1]) == shard
+    return shard_of_path(trouble) == shard
 
 
 def _is_of_database(shard: int, trouble: str) -> bool:

@@ -1,4 +1,4 @@
-"""Ids of the relay, as the judge reads them in what went over the wire and in rows.
+"""Ids of the relay, as the judge reads them in what went over the wire, in rows and paths.
 
 Owns: their number, when and by which shard one was made. Does not own: making them (core/ids.py, with which this is to
 be kept in step: the judge takes nothing of the product).
@@ -6,10 +6,12 @@ be kept in step: the judge takes nothing of the product).
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _BEGIN: Final = 1_577_836_800.0
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_SHARD_OF_PATH: Final = re.compile(r"/shard-(\d+)(?=[/.:])")
 
 
 def time_of(identifier: int) -> float:
@@ -20,6 +22,12 @@ def time_of(identifier: int) -> float:
 def shard_of(identifier: int) -> int:
     """Return the shard that made an id; -1 for none."""
     return identifier >> 14 & 255 if identifier >= 0 else -1
+
+
+def shard_of_path(text: str) -> int:
+    """Return the shard that a path is of, or a text that names one; -1 for none."""
+    found = _SHARD_OF_PATH.search(text)
+    return int(found[1]) if found else -1
 
 
 def number_of(name: str) -> int:

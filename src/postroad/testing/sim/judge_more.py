@@ -200,9 +200,12 @@ def _sent_of(judge: Judge, address: str) -> Sent | None:
 
 
 def _is_at_expiry(judge: Judge, address: str, at: float) -> bool:
-    """The last attempt falls on the deadline, however soon after the one before."""
+    """The last attempt falls on the deadline, however soon after the one before. That is one of the wall clock."""
     sent = _sent_of(judge, address)
-    return sent is None or at - sent.dot_at >= min(one.expire for one in judge.people.terms(sent.dot_at, at)) - 5.0
+    if sent is None:
+        return True
+    waited = at - sent.dot_at + sum(by for when, by in judge.plan.jumps if sent.dot_at <= START + when <= at)
+    return waited >= min(one.expire for one in judge.people.terms(sent.dot_at, at)) - 5.0
 
 
 def _look_at_the_end(judge: Judge) -> None:

@@ -13,7 +13,10 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from postroad.testing.sim.book import Book, Order, Sent, Take
+from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH, ROUTES
 from postroad.testing.sim.judge_ids import number_of
 from postroad.testing.sim.kernel import START
@@ -200,10 +203,21 @@ def _held_until(judge: Judge, order: Order, sent: Sent, address: str) -> float:
 def _look_at_rows(judge: Judge, order: Order) -> None:
     """As many drop rows as the person was told: neither less nor more."""
     rule = f"queue delete by {order.who}"
-    rows = sum(one.rule == rule for one in judge.image.drops)
+    drops = [one for one in judge.image.drops if one.rule == rule]
+    rows = sum(not any(_is_copy(judge.plan, one, other) for other in drops) for one in drops)
     is_less = rows < order.recipients and not judge.book.stops
     if is_less or rows > order.recipients:
         judge.breaks(f"steering: {order.who} heard that {order.recipients} are deleted, and {rows} rows say so")
+
+
+def _is_copy(plan: Plan, one: Drop, other: Drop) -> bool:
+    """True if a row was copied into the shard that took over the other's, which then was a worker's own once more.
+
+    Such rows stay in the source to its end, and where another number of workers comes before that, it goes on.
+    """
+    counts = [plan.workers, *(count for _, count in plan.resizes)]
+    is_taken_over = any(count <= other.shard and other.shard % count == one.shard for count in counts)
+    return is_taken_over and one == msgspec.structs.replace(other, shard=one.shard)
 
 
 def _look_at_suspended(judge: Judge, order: Order) -> None:
