@@ -158,3 +158,39 @@ def test_half_a_frame_and_the_end_is_an_ordinary_end():
             assert (got, lost) == ([], [""])
 
     run("uvloop", work())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_a_dead_one_had_said_is_heard_also_where_we_speak_before_we_read(loop):
+    async def work():
+        async with pair() as (one, theirs, got, lost):
+            one.say(wire.Ping())  # goes out before the loop looks at what came
+            theirs.send(wire.frames([wire.Give("to:a")]) + wire.frames([wire.Give("to:b")]) + wire.frames(VALUES)[:-1])
+            theirs.close()
+            await soon(lambda: lost)
+            assert (got, lost) == ([[wire.Give("to:a")], [wire.Give("to:b")]], [""])
+
+    run(loop, work())
+
+
+def test_what_a_dead_one_said_after_we_looked_and_before_we_wrote_is_heard():
+    async def work():
+        async with pair() as (one, theirs, got, lost):
+
+            class Killer(asyncio.Protocol):
+                """Lets the other side die in between: uvloop writes when it has read from all."""
+
+                def data_received(self, data):
+                    theirs.send(wire.frames([wire.Give("to:a")]))
+                    theirs.close()
+
+            near, far = socket.socketpair()
+            transport, _ = await asyncio.get_running_loop().create_connection(Killer, sock=near)
+            one.say(wire.Ping())
+            far.send(b"now")
+            await soon(lambda: lost)
+            transport.abort()
+            far.close()
+            assert (got, lost) == ([[wire.Give("to:a")]], [""])
+
+    run("uvloop", work())

@@ -10,7 +10,9 @@ Whatever breaks a bound or cannot be decoded ends the connection, with the reaso
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -24,6 +26,8 @@ ITEMS_MAX: Final = 1_000
 UNREAD_MAX: Final = 4 << 20
 """Octets that may wait for the other side to read. One that leaves more is not there any more: it asks, or is told, and
 never listens."""
+LAST_WORDS: Final = 256 << 10
+"""Octets that are read at once of what a dead one had said: about as many as the system keeps."""
 ROW_MAX: Final = FRAME_MAX // 2
 """Octets of a record that can go through the ledger."""
 
@@ -358,10 +362,24 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._unsaid = []
+        if error is not None:
+            self._hear_last_words()
         self._transport = None
         if not self._ended:
             self._ended = True
             self._on_lost(self._why)  # an error of the socket (ECONNRESET) is how a dead process ends it
+
+    def _hear_last_words(self) -> None:
+        """Read what the other side had said before it died: an event loop that finds that out by writing does not.
+
+        A ledger that lends of our share says so before it answers who gets it; that one may have read its answer.
+        """
+        open_still = None if self._transport is None else self._transport.get_extra_info("socket")
+        if open_still is None:
+            return
+        with suppress(OSError):  # nothing is left; BlockingIOError is one too
+            while not (self._ended or self._why) and (octets := os.read(open_still.fileno(), LAST_WORDS)):
+                self.data_received(octets)
 
     def _flush(self) -> None:
         values, self._unsaid = self._unsaid, []

@@ -383,6 +383,7 @@ class Ledger:
         outlet = SimOutlet(process, machine.learn)
         self._server = LedgerServer(machine.records, clock=machine.clock, outlet=outlet, time=process.loop.time)
         self._bound = machine.sockets.bind(LEDGER_SOCKET)
+        self._bound.hears_last_words = True
 
     async def start(self) -> None:
         await self._server.start(cast("socket", self._bound))

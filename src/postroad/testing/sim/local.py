@@ -22,6 +22,8 @@ class SimSocket:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.hears_last_words = False
+        """Whoever talks there reads also what is left after a write has failed (ledger/wire.py)."""
         self.backlog: deque[Wire] = deque()
         """Ends that no process has taken yet."""
         self.waiting: asyncio.Future[None] | None = None
@@ -88,6 +90,7 @@ class LocalSockets:
         near = Wire(self._network, process, ("client", process.kernel.number()))
         far = Wire(self._network, self._nobody, (bound.name, 0))
         near.other, far.other = far, near
+        near.hears_last_words = far.hears_last_words = bound.hears_last_words
         for wire in (near, far):
             self._network.host(wire.name[0]).wires[wire.number] = wire
         bound.backlog.append(far)

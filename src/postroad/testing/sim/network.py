@@ -155,6 +155,8 @@ class Wire(asyncio.Transport):
         """True: its process is gone, and this end with it."""
         self.is_deaf = False
         """True: what is sent from here arrives nowhere (half open, since the other machine lost its power)."""
+        self.hears_last_words = False
+        """True: what a process that died had given to the system comes before its end is noticed, also by writing."""
         self.written = self.carried = 0
         """Octets given to this end, and octets that have reached the other one's process."""
         self._marks: deque[tuple[int, Callable[[], None]]] = deque()
@@ -244,6 +246,8 @@ class Wire(asyncio.Transport):
             if self._closing and not self._outgoing:  # the system keeps what is left of it; the process is rid of it
                 self.lose(None)
             return
+        if other.is_dead and self.hears_last_words:
+            return  # these are under way, and then the end
         if other.is_dead or other._is_gone:
             network.kernel.after(network.delay(), self.lose, _reset())
             return
