@@ -229,6 +229,27 @@ def test_limits_are_those_that_may_have_been_in_force():
 
 
 @pytest.mark.parametrize(
+    ("troubles", "found"),
+    [
+        ([(1_009.0, 85.0)], 0),
+        ([(1_012.0, 85.0)], 1),  # begun when the new limit held
+        ([(1_009.0, 40.0)], 1),  # over long before
+        ([(1_099.0, 85.0)], 1),
+        ([(1_009.0, 40.0), (1_045.0, 45.0)], 0),  # one after the other
+    ],
+)
+def test_a_connection_is_begun_before_its_content_is_read_however_slowly(troubles, found):
+    played = case()
+    peers = (msgspec.structs.replace(PEER, domains=("d0.example",)),)
+    played.plan = msgspec.structs.replace(played.plan, peers=peers, connections=5)
+    take(played)
+    order(played, "reload", of="", what="reload", at=1_010.0, terms=Terms(connections=2))
+    played.book.held = [(1_100.0, "mx0", 5)]
+    played.troubles.extend((at, f"slow for {seconds:.3f} s") for at, seconds in troubles)
+    assert len(all_laws(played)) == found
+
+
+@pytest.mark.parametrize(
     ("ledger_at", "worker_at", "seen_at", "found"),
     [
         (1_050.0, 1_052.0, 1_060.0, 0),

@@ -121,7 +121,7 @@ def test_messages_are_those_that_were_accepted():
 
 
 def test_a_timeline_can_be_read():
-    done = sim("replay", "3")
+    done = sim("replay", "5")
     assert "CRASH (" in done.stdout
     assert "hears 250" in done.stdout
     assert " takes " in done.stdout

@@ -18,6 +18,7 @@ import msgspec
 from postroad.testing.sim.book import Book, Order, Sent, Take
 from postroad.testing.sim.disk_image import Drop
 from postroad.testing.sim.house import EPOCH, ROUTES
+from postroad.testing.sim.judge_disk import seconds_of
 from postroad.testing.sim.judge_ids import number_of
 from postroad.testing.sim.kernel import START
 from postroad.testing.sim.story import Peer, Plan, Terms
@@ -299,7 +300,7 @@ def _have_two_died(judge: Judge, at: float) -> bool:
 
 def _most(judge: Judge, at: float, peer: str) -> int:
     """Return how many connections a host may see, by the loosest that may have been in force."""
-    people, begin = judge.people, at - UNDER_WAY
+    people, begin = judge.people, _begun_since(judge, at)
     most = max(one.connections for one in people.terms(begin, at))
     domains = next(one.domains for one in judge.plan.peers if one.name == peer)
     named = {one.what for one in people.orders if one.verb in ("suspend", "override") and one.at <= at}
@@ -310,6 +311,18 @@ def _most(judge: Judge, at: float, peer: str) -> int:
     if len(domains) > 1 or singled:
         return most * (1 + len(singled))  # each is a destination of its own now
     return min(most, _overridden(judge, begin, at, f"mx:{peer}"))
+
+
+def _begun_since(judge: Judge, at: float) -> float:
+    """Return since when connections that come to be at a time can have been begun.
+
+    Content is read before names are looked up, and where our own disk is slow, that goes on for as long.
+    """
+    since = at - UNDER_WAY
+    for begin, why in sorted(judge.played.troubles, reverse=True):
+        if begin < since <= begin + seconds_of(why):
+            since = begin
+    return since
 
 
 def _overridden(judge: Judge, begin: float, at: float, name: str) -> int:
