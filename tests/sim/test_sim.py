@@ -202,7 +202,7 @@ def test_a_story_is_made_shorter_as_long_as_it_breaks():
         tokens = {letter.token for sender in plan.senders for letter in sender.letters}
         return "s1n3" in tokens and any(blow.how == "power" for blow in plan.blows)
 
-    plan = tell(3)
+    plan = tell(5)
     assert breaks(plan)
     shorter = shrink(plan, breaks, tries=1_000)
     assert shorter.letters == 1
