@@ -15,7 +15,8 @@ from postroad.core import reply
 from postroad.core.faces import RecordRow, RecordsTrouble
 from postroad.core.reply import Reply
 from postroad.inbound import login as login_file
-from postroad.inbound.login import BANNED_AT, BANNED_FOR, FREE_TRIES, SLOWED_MAX, TRIED_AT, Login, Logins, without_plus
+from postroad.inbound.guard import BANNED_AT, BANNED_FOR, KNOWN_TRIES, SLOWED_MAX, TRIED_AT
+from postroad.inbound.login import Login, Logins, without_plus
 from postroad.ledger.marks import LocalMarks
 from postroad.smtp.events import Auth, AuthResponse
 from postroad.smtp.extensions import Offer
@@ -58,6 +59,8 @@ class Hall:
         self.users = users
         self.logins = Logins(users, LocalMarks(lambda: self.now), dice)
         self.waits: list[float] = []
+        self.is_stopping = False
+        self.stop: Callable[[], None] = lambda: None
 
     async def fill(self) -> None:
         book = UserBook(self.records, self.clock, SeededDice(2))
@@ -67,18 +70,22 @@ class Hall:
         await book.add("bob", format_credential(make(ARGON2ID, PASSWORD, bytes(16))), ("etrn",), ())
         self.users.changed("users")
 
-    def enter(self, client: str = "192.0.2.1", binding: bytes = BINDING) -> Login:
-        return Login(self.logins, client, lambda: binding)
+    def enter(self, client: str = "192.0.2.1", binding: bytes = BINDING, *, is_trusted: bool = False) -> Login:
+        return Login(self.logins, client, lambda: binding, is_trusted=is_trusted)
 
 
 @pytest.fixture
 def hall(monkeypatch: pytest.MonkeyPatch) -> Hall:
     here = Hall()
 
-    async def sleep(seconds: float) -> None:
-        here.waits.append(seconds)
+    async def wait(futures: list[asyncio.Future[None]], timeout: float) -> tuple[set[object], set[object]]:
+        here.waits.append(timeout)
+        here.now += timeout
+        if here.is_stopping:
+            here.stop()
+        return {one for one in futures if one.done()}, set()
 
-    monkeypatch.setattr(login_file.asyncio, "sleep", sleep)
+    monkeypatch.setattr(login_file.asyncio, "wait", wait)
     return here
 
 
@@ -119,7 +126,7 @@ def test_who_has_the_password_is_in(hall: Hall) -> None:
             assert (login.user.name, login.tried) == ("alice", "alice")
             assert login.shown is not None
             assert login.shown.may_relay
-            assert login.shown.send_as == ("example.org", "a@xn--bcher-kva.example")
+            assert login.shown.send_as == (("", "example.org"), ("a", "xn--bcher-kva.example"))
         assert await scram(hall.enter(), "alice", PASSWORD, binding=BINDING) == (reply.AUTHENTICATED, "")
         login = hall.enter()
         assert await plain(login, "bob", PASSWORD) == (reply.AUTHENTICATED, "")
@@ -189,13 +196,17 @@ def test_where_nobody_can_say_nobody_is_in(hall: Hall, trouble: str, monkeypatch
     run(hall, work)
 
 
-def test_failures_of_an_address_are_slow_and_then_not_looked_at(hall: Hall) -> None:
+def test_failures_of_an_address_wait_before_they_are_looked_at_and_are_then_turned_away(hall: Hall) -> None:
     async def work() -> None:
+        assert await plain(hall.enter(), "bob", PASSWORD) == (reply.AUTHENTICATED, "")
         for number in range(BANNED_AT):
             assert (await plain(hall.enter(), f"user{number}", "wrong"))[1] == "auth.credentials"
-        assert hall.waits[: FREE_TRIES + 2] == [0, 0, 0, 1, 2]
+        assert hall.waits[:3] == [1, 2, 3]  # the fourth failure, the fifth, ...
         assert hall.waits[-1] == max(hall.waits) == SLOWED_MAX
         assert await plain(hall.enter(), "alice", PASSWORD) == (reply.TOO_MANY_LOGINS, "auth.failures")
+        answer = await scram(hall.enter(binding=b""), "alice", PASSWORD)
+        assert answer == (reply.TOO_MANY_LOGINS, "auth.failures")
+        assert await plain(hall.enter(), "bob", PASSWORD) == (reply.AUTHENTICATED, ""), "he logged in from there lately"
         assert await plain(hall.enter("192.0.2.2"), "alice", PASSWORD) == (reply.AUTHENTICATED, "")
         hall.now += BANNED_FOR + 1
         assert await plain(hall.enter(), "alice", PASSWORD) == (reply.AUTHENTICATED, "")
@@ -203,15 +214,91 @@ def test_failures_of_an_address_are_slow_and_then_not_looked_at(hall: Hall) -> N
     run(hall, work)
 
 
-def test_a_user_that_many_try_is_slow_for_those_who_fail_alone(hall: Hall) -> None:
+def test_a_response_that_comes_after_the_ban_is_not_looked_at(hall: Hall) -> None:
     async def work() -> None:
-        for number in range(TRIED_AT + 2):
-            await plain(hall.enter(f"198.51.100.{number}"), "alice", "wrong")
-        assert hall.waits == [0] * TRIED_AT + [SLOWED_MAX] * 2
-        assert await plain(hall.enter("198.51.100.200"), "alice", PASSWORD) == (reply.AUTHENTICATED, "")
-        assert len(hall.waits) == TRIED_AT + 2, "who has the password waits for nothing"
+        early = hall.enter()
+        assert (await early.answer(Auth("PLAIN")))[0].code == 334
+        for number in range(BANNED_AT):
+            await plain(hall.enter(), f"user{number}", "wrong")
+        response = AuthResponse(f"\0alice\0{PASSWORD}".encode())
+        assert await early.answer(response) == (reply.TOO_MANY_LOGINS, "auth.failures")
+        assert early.user is None
 
     run(hall, work)
+
+
+def test_a_user_that_many_try_is_looked_at_once_a_second_for_strangers(hall: Hall) -> None:
+    async def work() -> None:
+        assert await plain(hall.enter("198.51.100.250"), "alice", PASSWORD) == (reply.AUTHENTICATED, "")
+        for number in range(TRIED_AT):
+            assert (await plain(hall.enter(f"198.51.100.{number}"), "alice", "wrong"))[0].code == 535
+        assert (await plain(hall.enter("198.51.100.200"), "alice", "wrong"))[0].code == 535
+        assert await plain(hall.enter("198.51.100.201"), "alice", PASSWORD) == (reply.TOO_MANY_LOGINS, "auth.failures")
+        assert await plain(hall.enter("198.51.100.250"), "alice", PASSWORD) == (reply.AUTHENTICATED, "")
+        hall.now += 1.5
+        assert await plain(hall.enter("198.51.100.201"), "alice", PASSWORD) == (reply.AUTHENTICATED, "")
+        assert hall.waits == []
+
+    run(hall, work)
+
+
+def test_who_is_known_may_be_wrong_a_few_times(hall: Hall) -> None:
+    async def work() -> None:
+        assert await plain(hall.enter(), "alice", PASSWORD) == (reply.AUTHENTICATED, "")
+        for _ in range(KNOWN_TRIES):
+            assert (await plain(hall.enter(), "alice", "wrong"))[0].code == 535
+        assert hall.waits == []
+        assert (await plain(hall.enter(), "alice", "wrong"))[0].code == 535
+        assert hall.waits == [3], "from now on like others"
+
+    run(hall, work)
+
+
+def test_the_address_of_a_trusted_network_is_not_slowed(hall: Hall) -> None:
+    async def work() -> None:
+        for number in range(BANNED_AT + 2):
+            assert (await plain(hall.enter(is_trusted=True), f"user{number}", "wrong"))[0].code == 535
+        assert await plain(hall.enter(is_trusted=True), "alice", PASSWORD) == (reply.AUTHENTICATED, "")
+        assert hall.waits == []
+
+    run(hall, work)
+
+
+def test_an_exchange_that_is_left_open_is_a_try(hall: Hall) -> None:
+    async def work() -> None:
+        async def count() -> int:
+            return await hall.logins.marks.count("login:192.0.2.1", 600.0, 0)
+
+        client = ClientExchange("SCRAM-SHA-256", "alice", PASSWORD, nonce=lambda: "client")
+        said = client.start()
+        assert isinstance(said, Respond)
+        login = hall.enter(binding=b"")
+        assert (await login.answer(Auth("SCRAM-SHA-256", said.octets)))[0].code == 334
+        assert await login.answer(AuthResponse(None)) == (reply.AUTH_CANCELLED, "rfc4954")
+        assert await count() == 1
+        await login.answer(Auth("SCRAM-SHA-256", said.octets))
+        login.break_off()
+        await login.settle()
+        await login.settle()
+        assert await count() == 2
+
+    run(hall, work)
+
+
+def test_a_stop_keeps_nobody_waiting(hall: Hall) -> None:
+    async def work() -> None:
+        for number in range(5):
+            await plain(hall.enter(), f"user{number}", "wrong")
+        login = hall.enter()
+        hall.is_stopping, hall.stop = True, login.hurry
+        assert await plain(login, "alice", PASSWORD) == (reply.SHUTTING_DOWN, "auth.failures")
+        assert login.user is None
+
+    run(hall, work)
+
+
+def test_no_repr_shows_what_was_said() -> None:
+    assert "secret" not in repr(Auth("PLAIN", b"secret")) + repr(AuthResponse(b"secret"))
 
 
 def test_a_channel_without_binding_is_offered_no_plus() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroad.core.address import parse_forward_path
+from postroad.inbound.login import sending_as
 from postroad.policy.relay import Allowed, Credentials, Denied, Permission, Role, has_routing, may_reach, may_send
 
 OURS = {"example.org", "xn--bcher-kva.example", "[192.0.2.25]"}
@@ -47,6 +48,10 @@ def test_at_mail(role: Role, trusted: bool, authenticated: bool, verdict: str) -
         (("example.org",), "b@example.org", "yes: auth"),
         (("example.org",), "b@sub.example.org", "553 5.7.1: auth.send_as"),
         (("xn--bcher-kva.example",), "b@bücher.example", "yes: auth"),
+        (("bücher.example",), "b@xn--bcher-kva.example", "yes: auth"),
+        (('"a b"@example.org',), '"a b"@example.org', "yes: auth"),
+        (('"a b"@example.org',), '"\\"a b\\""@example.org', "553 5.7.1: auth.send_as"),
+        (("k@example.org",), "\u212a@example.org", "553 5.7.1: auth.send_as"),
         (("example.org", "c@other.example"), "c@other.example", "yes: auth"),
     ],
 )
@@ -54,7 +59,8 @@ def test_a_user_sends_as_its_own_addresses(send_as: tuple[str, ...], sender: str
     path = parse_forward_path(sender) if sender else None
     for trusted in (False, True):
         for may_relay in (False, True):
-            permission = may_send(Role.SUBMISSION, path, is_trusted=trusted, shown=Credentials(may_relay, send_as))
+            credentials = Credentials(may_relay, tuple(map(sending_as, send_as)))
+            permission = may_send(Role.SUBMISSION, path, is_trusted=trusted, shown=credentials)
             assert shown(permission) == verdict
 
 

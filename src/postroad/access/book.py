@@ -145,6 +145,14 @@ class UserBook:
         return _listed(row)
 
 
+def decoy(credential: Credential) -> RecordRow:
+    """Return a row that is nobody's: to read it costs what reading somebody's costs."""
+    kept = _Kept(
+        credential=format_credential(credential), scopes=("relay",), send_as=(), created_at=0.0, changed_at=0.0
+    )
+    return RecordRow("", msgspec.json.encode(kept), None)
+
+
 def known_user(row: RecordRow) -> KnownUser:
     """Return the user in a row. Raises UserBroken."""
     kept = _kept(row)

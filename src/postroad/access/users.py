@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from postroad.access.book import OF_USERS, SECRETS, TABLE, KnownUser, UserBroken, known_user
+from postroad.access.book import OF_USERS, SECRETS, TABLE, KnownUser, UserBroken, decoy, known_user
 from postroad.access.credentials import (
     SALT_OCTETS,
     Credential,
@@ -74,6 +74,7 @@ class Users:
         self._time = time
         self._key = dice.token(KEY_OCTETS)
         self._salt_secret = dice.token(KEY_OCTETS)  # until there are users
+        self._decoy = decoy(_USUAL)
         self._remembered: dict[str, _Success] = {}
         self._running: dict[bytes, asyncio.Future[bool]] = {}
         self._changes = 0
@@ -109,7 +110,10 @@ class Users:
             AccessTrouble: the records cannot be read now.
         """
         known = await self._known(_prepared(name))
-        if known is None or not isinstance(known.credential, ScramKeys):
+        if known is None:
+            known_user(self._decoy)  # as much work as for somebody who is there
+            return None
+        if not isinstance(known.credential, ScramKeys):
             return None
         return known.user, known.credential
 
@@ -121,6 +125,9 @@ class Users:
         """
         name = _prepared(name)
         await self._know_shapes()
+        picked = self._disguise(name)  # the one that a password is checked against
+        if isinstance(picked, ScramKeys):
+            return picked
         shapes = [shape for shape in self._shapes if isinstance(shape, ScramKeys)] or [_USUAL]
         keys = shaped(shapes[self._pick(name, len(shapes))], self._salt(name))
         assert isinstance(keys, ScramKeys)

@@ -171,12 +171,15 @@ class Limits(Table):
     connections: int = setting(10_000, "Most connections at once.", unit="connections", least=1, most=1_000_000)
     connections_per_ip: int = setting(
         50,
-        "Most connections of one IPv4 address or IPv6 /64; trusted networks are not counted.",
+        "Most connections of one IPv4 address or IPv6 /64; trusted networks, and who has logged in by TLS, are not "
+        "counted.",
         unit="connections",
         least=1,
         most=1_000_000,
     )
-    client_rate: RateValue = setting(Rate(1000, 60), "Messages of one client; trusted networks are not counted.")
+    client_rate: RateValue = setting(
+        Rate(1000, 60), "Messages of one client; trusted networks, and who has logged in, are not counted."
+    )
     errors: int = setting(10, "Errors in one session before 421.", unit="errors", least=1, most=1000)
     idle_timeout: Duration = setting(5 * MINUTE, "Wait for a command; shrinks under load.", least=10, most=HOUR)
     received_hops: int = setting(

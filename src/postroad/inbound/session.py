@@ -74,6 +74,10 @@ class Answerer(Protocol):
         """TLS is active now."""
         ...
 
+    def hurry(self) -> None:
+        """The relay stops: let nobody wait without need."""
+        ...
+
     @property
     def is_idle(self) -> bool:
         """True while no content is coming in: the session may be ended politely."""
@@ -246,6 +250,7 @@ class Session:
     def drain(self) -> None:
         """End politely as soon as no transaction is under way (RFC 5321 section 3.8)."""
         self.draining = True
+        self._answerer.hurry()
         if self.waiting_since and self._answerer.is_idle:
             self._hang_up(reply.SHUTTING_DOWN)
 

@@ -74,7 +74,8 @@ class Transactions:
         self._trusted = house.is_trusted(address)
         self._binding = binding
         self._on_login = on_login
-        self._login = Login(house.logins, house.client_key(address), binding)
+        self._login = Login(house.logins, house.client_key(address), binding, is_trusted=self._trusted)
+        self.hurry = self._login.hurry  # nothing else here ever waits by itself
         self._hello = ""
         self._verb = HelloVerb.HELO
         self._tls = ""
@@ -143,6 +144,7 @@ class Transactions:
     async def end(self) -> None:
         """The session is over: an unfinished message is forgotten, also on disk."""
         await self._abandon()
+        await self._login.settle()
 
     def secured(self, tls: str) -> None:
         """TLS is active: what was said before does not count (RFC 3207 section 4.2)."""
@@ -189,7 +191,7 @@ class Transactions:
         if rule:
             self._emit_refused(answer, Stage.AUTH, rule, user=self._login.tried)
             return answer
-        if self._login.user is not None:
+        if self._login.user is not None and self._tls:  # without TLS it is forgotten if STARTTLS follows
             self._on_login()
         return answer
 

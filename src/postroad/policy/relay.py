@@ -58,7 +58,12 @@ _LACKS_SCOPE: Final = Denied(
     reply.RELAY_DENIED.with_text('Relaying denied: this user lacks the scope "relay"'), "auth.scope"
 )
 _NOT_ITS_ADDRESS: Final = Denied(reply.NOT_YOUR_ADDRESS, "auth.send_as")
+_LOWER: Final = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _ROUTED: Final = Denied(ROUTING_DENIED, "relay.routing")
+
+
+SendAs = tuple[str, str]
+"""A local-part (``folded``, "" for all) and a domain in A-labels and lower case."""
 
 
 class Credentials(msgspec.Struct, frozen=True, gc=False):
@@ -66,8 +71,8 @@ class Credentials(msgspec.Struct, frozen=True, gc=False):
 
     may_relay: bool
     """Whether they count for sending to domains that are not ours."""
-    send_as: tuple[str, ...] = ()
-    """Addresses, and domains in A-labels, that it may send as; empty: any."""
+    send_as: tuple[SendAs, ...] = ()
+    """Addresses and domains that it may send as; empty: any."""
 
 
 def may_send(role: Role, sender: Path = None, *, is_trusted: bool, shown: Credentials | None = None) -> Permission:
@@ -84,12 +89,17 @@ def may_send(role: Role, sender: Path = None, *, is_trusted: bool, shown: Creden
     return _NEEDS_CREDENTIALS if role is Role.SUBMISSION else _BY_ANYBODY
 
 
-def may_send_as(send_as: tuple[str, ...], sender: Path) -> bool:
+def may_send_as(send_as: tuple[SendAs, ...], sender: Path) -> bool:
     """True if a user may send as that address. Everybody may send as nobody (``<>``): reports have to."""
     if not send_as or sender is None:
         return True
-    address = f"{sender.local_part}@{sender.ascii_domain}".lower()
-    return address in send_as or sender.ascii_domain in send_as
+    domain = sender.ascii_domain
+    return (folded(sender.local_part), domain) in send_as or ("", domain) in send_as
+
+
+def folded(local_part: str) -> str:
+    """Return a local-part in the form in which ours are compared: ASCII in lower case, all else as it is."""
+    return local_part.translate(_LOWER)
 
 
 def may_reach(

@@ -140,12 +140,18 @@ class Auth(msgspec.Struct, frozen=True, gc=False):
     initial: bytes | None = None
     """The initial response, base64 undone; None if there was none, b"" for ``=``."""
 
+    def __repr__(self) -> str:
+        return f"Auth({self.mechanism!r})"
+
 
 class AuthResponse(msgspec.Struct, frozen=True, gc=False):
     """The answer to a challenge. While it is awaited, Refused ends the exchange as well."""
 
     octets: bytes | None
     """Base64 undone; None: the client cancelled with ``*``, answer 501 (RFC 4954 section 4)."""
+
+    def __repr__(self) -> str:
+        return "AuthResponse()"
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
