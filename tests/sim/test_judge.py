@@ -70,6 +70,18 @@ def test_a_second_copy_needs_a_lost_reply_or_a_crash():
     assert laws(played) == []
 
 
+def test_another_host_is_asked_at_once_only_if_nobody_remembers_the_first():
+    played = case()
+    take(played, reply_at=0.0)
+    take(played, at=1_002.5, peer="mx1", worker="worker-0#2")
+    assert laws(played) == ["doubled"]
+    played.book.stops.append(Crash(1_001.0, "stop", "", ("worker-0#1",), ""))
+    played.book.starts.append((1_002.2, "worker-0#2"))
+    assert laws(played) == []  # it was cut off by a stop
+    played.book.starts[-1] = (1_001.5, "worker-0#2")
+    assert laws(played) == ["doubled"]  # that was over before
+
+
 @pytest.mark.parametrize(
     ("changes", "law"),
     [

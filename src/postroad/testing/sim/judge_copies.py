@@ -77,6 +77,7 @@ def why_again(judge: Judge, take: Take, following: Take, address: str) -> str:
             and not judge.plan.jumps
             and not any(take.at <= one.at <= following.at for one in judge.book.crashes)
             and not _is_of_the_dead(judge, take)
+            and not _was_cut_off_by_a_stop(judge, take, following.at)
         ):
             judge.breaks(f"doubled: {address} at {following.at:.3f} by another host, right after one that had it all")
         return "the final reply was lost"
@@ -150,6 +151,12 @@ def _told_of_any(judge: Judge, addresses: set[str], begin: float, end: float) ->
     kinds = ("Delivered", "Deferred", "Bounced", "Expired")
     told = [(when, fact.recipient.lower()) for kind in kinds for when, fact in judge.facts[kind]]
     return min((when for when, address in told if begin <= when <= end and address in addresses), default=0.0)
+
+
+def _was_cut_off_by_a_stop(judge: Judge, take: Take, before: float) -> bool:
+    """True if its worker may have ended in order while the answer was on its way: the next one tries it at once."""
+    stops = [one for one in judge.book.stops if take.worker in one.workers and one.at <= before]
+    return any(judge.disk.stopped_at(one) >= take.at for one in stops)
 
 
 def _is_of_the_dead(judge: Judge, take: Take) -> bool:
