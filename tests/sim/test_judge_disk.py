@@ -199,6 +199,15 @@ def test_a_parcel_comes_twice_by_a_crash_between_two_commits_and_another_number_
     assert laws(moved()) == []
 
 
+def test_parcels_move_while_the_relay_stops_for_another_number_of_workers():
+    played = moved()
+    played.plan = msgspec.structs.replace(played.plan, resizes=((5.0, 1), (5.5, 2)))
+    assert laws(played) == ["doubled"]  # that was before the parcel
+    played.book.stops.append(Crash(1_005.5, "stop", "", ("worker-0#2",), ""))
+    played.book.starts.append((1_007.0, "worker-0#3"))
+    assert laws(played) == []
+
+
 def test_a_move_that_its_crash_kept_from_being_told_may_make_two_of_one_as_well():
     played = moved()
     played.facts.clear()

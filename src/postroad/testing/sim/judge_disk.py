@@ -182,12 +182,21 @@ class Disk:
         broken_off += [move for deed in (one, other) for move in self._untold(message, moves, deed)]
         for move in broken_off:
             for left, right in ((one, other), (other, one)):
-                is_resized = any(move.at <= START + when <= left.at for when, _ in self._plan.resizes)
+                is_resized = any(move.at <= at <= left.at for at in self._resized())
                 is_of_source = left.shard in _holders(move.source, moves, move.at, left.at, but=move)
                 is_of_target = right.at >= move.at and right.shard in _holders(move.target, moves, move.at, right.at)
                 if is_resized and is_of_source and is_of_target and left.shard != right.shard:
                     return True
         return False
+
+    def _resized(self) -> list[float]:
+        """Return when another number of workers began: as planned, or, after a stop that took long, with the start.
+
+        Parcels still move while the relay stops for it.
+        """
+        if not self._plan.resizes:
+            return []
+        return [START + when for when, _ in self._plan.resizes] + [self.stopped_at(one) for one in self._book.stops]
 
     def may_have_been_in(self, shards: Collection[int], message: int, until: float) -> bool:
         """True if a message can have been in one of these shards, or on its way into or out of one, by then."""
