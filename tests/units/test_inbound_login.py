@@ -293,6 +293,8 @@ def test_a_stop_keeps_nobody_waiting(hall: Hall) -> None:
         hall.is_stopping, hall.stop = True, login.hurry
         assert await plain(login, "alice", PASSWORD) == (reply.SHUTTING_DOWN, "auth.failures")
         assert login.user is None
+        await login.settle()
+        assert await hall.logins.marks.count("login:192.0.2.1", 600.0, 0) == 5, "nothing was tried"
 
     run(hall, work)
 

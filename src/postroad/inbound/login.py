@@ -68,8 +68,8 @@ class Login:
         return "" if self.user is None else self.user.name
 
     def forget(self) -> None:
-        """What was said does not count any more: the exchange was broken off, or TLS has begun."""
-        self._exchange = self._candidate = None
+        """What was said does not count any more: TLS has begun."""
+        self.break_off()
         self.user = self.shown = None
 
     def break_off(self) -> None:
@@ -155,13 +155,13 @@ class Login:
         seconds = await self._guard.admit(user)
         if seconds is None:
             raise _TurnedAway(reply.TOO_MANY_LOGINS)
-        self._is_open = True
         if seconds:
             hurried = self._hurried = asyncio.get_running_loop().create_future()
             done, _ = await asyncio.wait([hurried], timeout=seconds)
             self._hurried = None
             if done:
                 raise _TurnedAway(reply.SHUTTING_DOWN)
+        self._is_open = True
 
 
 class _TurnedAway(Exception):
