@@ -12,6 +12,7 @@ from typing import Final, Literal, cast
 
 import msgspec
 
+from postroad.spool.ground import WAL_EMPTIED_AT
 from postroad.testing.sim.chaos import Blow, How, Spell, When
 from postroad.testing.sim.house import LOCAL
 from postroad.testing.sim.places import PLACES, moments_of
@@ -167,10 +168,10 @@ def _unlinking(dice: random.Random, plan: Plan, span: float) -> Plan:
 
 
 def _scarce(dice: random.Random, plan: Plan, span: float) -> Plan:
-    """Let free space be scarce while the WAL is large."""
+    """Let free space be scarce while the WAL is as large as it must be to be emptied, and is copied now and then."""
     at = span * dice.random()
     spell = Spell("scarce", at, 5.0 + 60.0 * dice.random(), dice.choice((0.5, 0.7, 0.9)))
-    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[-SPELLS_MAX:], checkpoint=33_554_432)
+    return msgspec.structs.replace(plan, spells=(*plan.spells, spell)[-SPELLS_MAX:], checkpoint=WAL_EMPTIED_AT)
 
 
 def _local(dice: random.Random, plan: Plan, span: float) -> Plan:
